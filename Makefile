@@ -1,0 +1,52 @@
+# `make` lists the targets. PYTHON=/path/to/python chooses the interpreter for .venv.
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test digits lab compare clean
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3 python,$(if $(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes),$(p))))
+
+help:
+	@echo 'make repro    set up, then make every figure and number (dvc repro)'
+	@echo 'make test     set up, then run the tests'
+	@echo 'make digits   set up, then only the samples of one model'
+	@echo 'make lab      JupyterLab on the notebooks'
+	@echo 'make compare  your numbers beside the committed ones'
+	@echo 'make clean    remove what is quickly made again'
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt Makefile
+	@$(if $(PYTHON),$(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo 'error: Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python' >&2; exit 1; }
+	@echo 'Setting up .venv; torch alone is several GB, so the first time takes minutes.'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@if git rev-parse --git-dir >/dev/null 2>&1; then \
+		git config filter.nbstripout.clean '"$(CURDIR)/.venv/bin/python" -m nbstripout --keep-id --extra-keys "metadata.language_info"' && \
+		git config filter.nbstripout.smudge cat && \
+		git config diff.jupyternotebook.command '"$(CURDIR)/.venv/bin/git-nbdiffdriver" diff --use-filter' && \
+		git config merge.jupyternotebook.driver '"$(CURDIR)/.venv/bin/git-nbmergedriver" merge %O %A %B %L %P' && \
+		git config merge.jupyternotebook.name 'jupyter notebook merge driver'; \
+	fi
+	@touch $@
+
+repro: setup
+	dvc repro
+
+digits: setup
+	dvc repro samples@mnist
+
+test: setup
+	python -m pytest
+
+lab: setup
+	jupyter lab --notebook-dir=notebooks
+
+compare: setup
+	dvc metrics diff --all HEAD
+
+clean:
+	rm -rf build site dvc_plots .pytest_cache .ruff_cache .hypothesis
+	find ihdm tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+	@echo 'Kept: .venv (installed packages), data and results (outputs of the pipeline),'
+	@echo 'state (trained weights and checkpoints; delete it to train anew) and .dvc/cache (dvc gc prunes it).'
