@@ -1,0 +1,42 @@
+"""bfloat16 where the hardware gains from it.
+
+On a CPU that is where it has instructions for bfloat16 products; elsewhere they are emulated and
+slower than float32.
+"""
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Autocast", "gains_from_bfloat16"]
+
+
+def gains_from_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is faster than float32 on a device."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+    return False
+
+
+class Autocast(nn.Module):
+    """A network whose products run in bfloat16, with float32 parameters, inputs and outputs.
+
+    Args:
+        network: f_theta; called with (B, C, H, W) float32 images and (B,) levels.
+        precision: "float32", "bfloat16", or "auto" for what the device gains from.
+        device: where the network is.
+    """
+
+    def __init__(self, network: nn.Module, precision: str, device: torch.device):
+        super().__init__()
+        self.network = network
+        self.enabled = precision == "bfloat16" or (
+            precision == "auto" and gains_from_bfloat16(device)
+        )
+
+    def forward(self, u: Tensor, k: Tensor) -> Tensor:
+        with torch.autocast(u.device.type, torch.bfloat16, enabled=self.enabled):
+            f = self.network(u.contiguous(memory_format=torch.channels_last), k)
+        return f.to(u.dtype)

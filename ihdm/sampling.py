@@ -1,0 +1,157 @@
+"""The reverse process as a generator over its steps (Alg. 2), and the draws that feed it.
+
+    u_K ~ p(u_K);   u_{k-1} = mu_theta(u_k, k) + delta eps_k,   k = K ... 1;   no noise at the end
+
+Every sample has random generators of its own, seeded by the seed of the set and the index of the
+sample: one for its prior state, one for its noise. So a sample does not depend on the batch that it
+is drawn in, and two samples can share either of the two.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ihdm import progress
+from ihdm.processes import InverseHeat, Step
+
+__all__ = ["draw", "noises", "reverse", "starts"]
+
+PRIOR, NOISE = 0, 1
+
+
+@torch.no_grad()
+def reverse(
+    process: InverseHeat,
+    network: nn.Module,
+    u_K: Tensor,
+    noise: Iterable[Tensor] | None = None,
+    generator: torch.Generator | None = None,
+    k: int | None = None,
+) -> Iterator[Step]:
+    """Runs the reverse process and yields every step (Alg. 2).
+
+    Args:
+        process: the process to reverse.
+        network: its trained network, in evaluation mode.
+        u_K: (B, C, H, W) prior states, from `process.prior`; or states at the level `k`.
+        noise: unit-variance tensors of the shape of `u_K`, that of the first step first, one for
+            each step but the last (which adds none); drawn from `generator` where not given.
+        generator: source of the noise; draws are made on its device.
+        k: the level of the given states, for a process that goes on from the middle; K where not
+            given.
+
+    Yields:
+        The steps k-1 ... 0 with `.k`, `.mean` and `.state`; the last state is its mean.
+
+    Raises:
+        ValueError: the noise ends too early.
+    """
+    u, k = u_K, process.K if k is None else k
+    noise = iter(noise) if noise is not None else normals(u.shape, u, generator)
+    while k > 0:
+        eps = next(noise, None)
+        if eps is None:
+            if k > 1:
+                raise ValueError(f"the noise ended at level {k}: it needs one tensor for each step")
+            eps = torch.zeros_like(u)
+        step = process.step(network, u, k, eps.to(u))
+        yield step
+        u, k = step.state, step.k
+
+
+def normals(shape: Sequence[int], like: Tensor, generator: torch.Generator | None):
+    device = generator.device if generator is not None else like.device
+    while True:
+        yield torch.randn(shape, generator=generator, device=device, dtype=like.dtype)
+
+
+def generators(seed: int, stream: int, samples: Sequence[int]) -> list[torch.Generator]:
+    return [
+        torch.Generator().manual_seed(
+            int(np.random.SeedSequence([seed, stream, index]).generate_state(1)[0])
+        )
+        for index in samples
+    ]
+
+
+def starts(
+    process: InverseHeat, images: Tensor, seed: int, samples: Sequence[int]
+) -> Tensor:
+    """Prior states u_K ~ p(u_K) of chosen samples (Sec. 3.2).
+
+    Args:
+        process: the process, with its prior.
+        images: (N, C, H, W) training images in [0, 1].
+        seed: seed of the set of samples.
+        samples: index of each sample in the set.
+
+    Returns:
+        (len(samples), C, H, W) float32 on the CPU.
+    """
+    u_0, noise = [], []
+    for generator in generators(seed, PRIOR, samples):
+        u_0.append(images[int(torch.randint(len(images), (1,), generator=generator))])
+        noise.append(torch.randn(u_0[-1].shape, generator=generator))
+    return process.prior(torch.stack(u_0), torch.stack(noise))
+
+
+def noises(shape: Sequence[int], seed: int, samples: Sequence[int]) -> Iterator[Tensor]:
+    """The noise of chosen samples, endlessly, one tensor for each step of `reverse`.
+
+    Args:
+        shape: (C, H, W) of one image.
+        seed: seed of the set of samples.
+        samples: index of each sample in the set; a repeated index repeats its noise.
+
+    Yields:
+        (len(samples), C, H, W) float32 of unit variance, on the CPU.
+    """
+    own = {index: generators(seed, NOISE, [index])[0] for index in samples}
+    while True:
+        drawn = {index: torch.randn(tuple(shape), generator=own[index]) for index in own}
+        yield torch.stack([drawn[index] for index in samples])
+
+
+def draw(
+    process: InverseHeat,
+    network: nn.Module,
+    u_K: Tensor,
+    seed: int,
+    samples: Sequence[int],
+    levels: Sequence[int] = (0,),
+    k: int | None = None,
+    batch: int = 64,
+) -> dict[int, Tensor]:
+    """Runs `reverse` over any number of samples in batches, with a progress bar.
+
+    Args:
+        process: the process to reverse.
+        network: its trained network, in evaluation mode; its device is used.
+        u_K: (N, C, H, W) prior states, or states at the level `k`.
+        seed: seed of the noise.
+        samples: (N,) index of each sample, which names its noise.
+        levels: the levels to keep.
+        k: the level of the given states; K where not given.
+        batch: samples at a time.
+
+    Returns:
+        For each of `levels` its (N, C, H, W) states, float32 on the CPU. The level that the states
+        came from is among those that can be kept.
+    """
+    k = process.K if k is None else k
+    device = next(network.parameters()).device
+    kept: dict[int, list[Tensor]] = {level: [] for level in levels}
+    batches = range(0, len(u_K), batch)
+    with progress.bar(k * len(batches), f"drawing {len(u_K)} samples") as bar:
+        for first in batches:
+            u = u_K[first : first + batch]
+            if k in kept:
+                kept[k].append(u)
+            noise = noises(u.shape[1:], seed, samples[first : first + batch])
+            for step in reverse(process, network, u.to(device), noise, k=k):
+                if step.k in kept:
+                    kept[step.k].append(step.state.cpu())
+                bar.update()
+    return {level: torch.cat(states) for level, states in kept.items()}

@@ -1,0 +1,84 @@
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from ihdm import params
+
+REPOSITORY = Path(__file__).parent.parent
+REFERENCE = Path(__file__).parent / "reference"
+
+
+@pytest.fixture
+def reference():
+    """Reads an array file of the published implementation as tensors."""
+
+    def read(name):
+        with np.load(REFERENCE / name) as arrays:
+            return {key: torch.from_numpy(arrays[key]) for key in arrays}
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def smoke_settings():
+    """params.yaml of the repository with a network and budgets that take seconds."""
+    settings = YAML(typ="safe", pure=True).load(REPOSITORY / "params.yaml")
+    settings["run"] = {"mnist": "mnist5k"}
+    settings["data"]["mnist5k"]["splits"] = {"train": 64, "tune": 16, "report": 16}
+    experiment = settings["experiments"]["mnist"]
+    experiment["process"]["K"] = 4
+    experiment["network"] |= {"channels": 8, "groups": 2, "multipliers": [1, 1, 1]}
+    experiment["train"] |= {"steps": 6, "batch": 4, "warmup": 2, "cooldown": 2}
+    experiment["train"] |= {"log_every": 2, "checkpoint_every": 2}
+    settings["notebooks"]["heat_equation"]["photograph_size"] = 32
+    settings["notebooks"]["training"] |= {"levels_measured": 2, "images_per_level": 4}
+    settings["notebooks"]["samples"] |= {"samples": 8, "sequences": 2, "frames": 3, "branches": 2}
+    settings["notebooks"]["samples"] |= {"splits": [0.75, 0.25], "starts": 2, "per_start": 2}
+    return settings
+
+
+def write_settings(project, settings):
+    """Replaces params.yaml of a project."""
+    with (project / "params.yaml").open("w") as file:
+        YAML(typ="safe", pure=True).dump(settings, file)
+
+
+@pytest.fixture(scope="session")
+def smoke_source(tmp_path_factory, smoke_settings):
+    """A copy of the repository's sources with the smoke settings, without results and data."""
+    project = tmp_path_factory.mktemp("smoke") / "project"
+    project.mkdir()
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in listed.stdout.splitlines():
+        if not name.startswith(("results/", "tests/", "dvc.lock")) and (REPOSITORY / name).exists():
+            target = project / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(REPOSITORY / name, target)
+    write_settings(project, smoke_settings)
+    return project
+
+
+@pytest.fixture
+def project(smoke_source, tmp_path, monkeypatch):
+    """A fresh smoke project as the working directory."""
+    copy = tmp_path / "project"
+    shutil.copytree(smoke_source, copy)
+    monkeypatch.chdir(copy)
+    return copy
+
+
+@pytest.fixture
+def settings(project):
+    """The smoke project's validated params.yaml."""
+    return params.load()

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+import torch
+
+from ihdm.unet import UNet, level_embedding
+
+
+def small(**changes):
+    sizes = {"image_channels": 3, "channels": 8, "multipliers": (1, 2), "res_blocks": 1}
+    return UNet(**(sizes | {"attention_levels": (1,), "groups": 4} | changes))
+
+
+@pytest.mark.parametrize("resample", ["pool", "conv"])
+def test_output_has_the_shape_of_the_input_and_starts_at_zero(resample):
+    network = small(resample=resample)
+    u = torch.rand(2, 3, 8, 12)
+    assert torch.equal(network(u, torch.tensor([1, 5])), torch.zeros_like(u))
+
+
+def test_every_parameter_learns_and_the_level_matters():
+    torch.manual_seed(0)
+    network = small(dropout=0.0)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    u, k = torch.rand(2, 3, 8, 8), torch.tensor([1, 5])
+    network(u, k).square().sum().backward()
+    idle = [name for name, p in network.named_parameters() if not p.grad.abs().sum() > 0]
+    # A constant that is added to all keys changes no attention weight.
+    assert all(name.endswith("qkv.bias") for name in idle)
+    assert not torch.allclose(network(u, k), network(u, k + 1))
+
+
+def test_resample_is_one_of_two():
+    with pytest.raises(ValueError, match="'pool' or 'conv', not 'bilinear'"):
+        small(resample="bilinear")
+
+
+def test_embedding_is_cosines_then_sines():
+    embedded = level_embedding(torch.tensor([0.0, 7.5]), 6)
+    rates = 10000.0 ** (-np.arange(3) / 3)
+    expected = np.concatenate([np.cos(7.5 * rates), np.sin(7.5 * rates)])
+    assert np.allclose(embedded[1], expected, atol=1e-6)
+    assert embedded[0].tolist() == [1, 1, 1, 0, 0, 0]
