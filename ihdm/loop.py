@@ -1,0 +1,202 @@
+"""The training loop of Alg. 1 as a generator, with what it changes in one `State`.
+
+    theta <- Adam(theta, grad of mean_b loss(theta; u_0^b, k^b, eps^b)),   k uniform on 1..K
+    ema   <- decay * ema + (1 - decay) * theta
+
+Whatever step n draws comes from generators that are seeded by (seed, n), and its images from a
+permutation that is seeded by (seed, epoch). The step number therefore stands for the states of all
+generators and the position in the data, and a resumed run continues as if it had never stopped.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ihdm.datasets import to_unit
+from ihdm.params import Train
+from ihdm.precision import Autocast
+from ihdm.processes import InverseHeat
+
+__all__ = ["Report", "State", "level_losses", "steps"]
+
+ORDER, DRAWS, DROPOUT, FLIPS = range(4)
+
+
+class Report(NamedTuple):
+    """What one step did.
+
+    Attributes:
+        step: number of steps done.
+        loss: mean over the batch of the sum of squares of Alg. 1.
+        learning_rate: the rate that the step used.
+    """
+
+    step: int
+    loss: float
+    learning_rate: float
+
+
+@dataclass
+class State:
+    """Everything that training changes, to be saved and restored as one.
+
+    Attributes:
+        network: f_theta, being trained.
+        ema: the moving average of its weights (torch's own), which is what is used afterwards.
+        optimizer: Adam with its moments.
+        step: number of steps done.
+        history: rows of logged figures.
+        pending: losses since the last row.
+    """
+
+    network: nn.Module
+    ema: AveragedModel
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    pending: list[float] = field(default_factory=list)
+
+    @classmethod
+    def fresh(cls, network: nn.Module, settings: Train) -> "State":
+        """The state before the first step, with Adam as in App. B.1."""
+        ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
+        return cls(network, ema, torch.optim.Adam(network.parameters(), settings.learning_rate))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "history": self.history,
+            "pending": self.pending,
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        self.network.load_state_dict(saved["network"])
+        self.ema.load_state_dict(saved["ema"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.step, self.history, self.pending = saved["step"], saved["history"], saved["pending"]
+
+
+def steps(
+    process: InverseHeat,
+    state: State,
+    images: NDArray[np.uint8],
+    settings: Train,
+    accelerator: Accelerator,
+) -> Iterator[Report]:
+    """Trains from where the state stands to the end of the budget, one step at a time (Alg. 1).
+
+    Args:
+        process: the process to learn.
+        state: changed in place; it is whole whenever a report is yielded.
+        images: (N, C, H, W) uint8 training images.
+        settings: budget, batch, rates and seed.
+        accelerator: names the device.
+
+    Yields:
+        A report after each step; one whose loss is not finite is yielded before its gradient
+        reaches the weights, and ends the loop.
+    """
+    device = accelerator.device
+    network = Autocast(state.network, settings.precision, device)
+    while state.step < settings.steps:
+        state.network.train()
+        rate = learning_rate(state.step, settings)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        u_0 = to_unit(images[batch_indices(state.step, len(images), settings)])
+        if settings.flips:
+            u_0 = flipped(u_0, generator(settings.seed, FLIPS, state.step))
+        draws = generator(settings.seed, DRAWS, state.step)
+        torch.manual_seed(derived_seed(settings.seed, DROPOUT, state.step))
+        loss = process.loss(network, u_0.to(device), generator=draws).mean()
+        value = loss.item()
+        if np.isfinite(value):
+            state.optimizer.zero_grad()
+            accelerator.backward(loss)
+            accelerator.clip_grad_norm_(state.network.parameters(), settings.gradient_clip)
+            state.optimizer.step()
+            state.ema.update_parameters(state.network)
+            state.step += 1
+            state.pending.append(value)
+        yield Report(state.step, value, rate)
+        if not np.isfinite(value):
+            return
+
+
+def learning_rate(step: int, settings: Train) -> float:
+    """Linear warm-up from 0 (App. B.1), constant, then linear cool-down to 0.
+
+    The paper has no cool-down (`cooldown = 0`); a budget of minutes gains from one.
+    """
+    rising = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
+    left = settings.steps - step
+    falling = min(1.0, left / settings.cooldown) if settings.cooldown else 1.0
+    return settings.learning_rate * min(rising, falling)
+
+
+def derived_seed(seed: int, stream: int, index: int) -> int:
+    return int(np.random.SeedSequence([seed, stream, index]).generate_state(1)[0])
+
+
+def generator(seed: int, stream: int, index: int) -> torch.Generator:
+    return torch.Generator().manual_seed(derived_seed(seed, stream, index))
+
+
+@lru_cache(maxsize=2)
+def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, ORDER, epoch]).permutation(count)
+
+
+def batch_indices(step: int, count: int, settings: Train) -> NDArray[np.int64]:
+    """The images of a step: the next `batch` ones in a sequence of seeded permutations."""
+    positions = np.arange(step * settings.batch, (step + 1) * settings.batch)
+    return np.array([epoch_order(settings.seed, p // count, count)[p % count] for p in positions])
+
+
+def flipped(u: Tensor, draws: torch.Generator) -> Tensor:
+    chosen = torch.rand(len(u), generator=draws) < 0.5
+    return torch.where(chosen[:, None, None, None], u.flip(-1), u)
+
+
+@torch.no_grad()
+def level_losses(
+    process: InverseHeat,
+    network: nn.Module,
+    images: NDArray[np.uint8],
+    levels: Tensor,
+    seed: int,
+    batch: int = 64,
+) -> Tensor:
+    """The loss of Alg. 1 of chosen images, each at a chosen level, without dropout.
+
+    Args:
+        process: the process that the network was trained for.
+        network: f_theta; set to evaluation mode.
+        images: (N, C, H, W) uint8.
+        levels: (N,) levels 1..K.
+        seed: seed of the noise, so that two networks can be compared on the same draws.
+        batch: images at a time.
+
+    Returns:
+        (N,) float32 sums of squares, on the CPU.
+    """
+    network.eval()
+    device = next(network.parameters()).device
+    losses = []
+    for first in range(0, len(images), batch):
+        part = slice(first, first + batch)
+        draws = generator(seed, DRAWS, first)
+        u_0 = to_unit(images[part]).to(device)
+        losses.append(process.loss(network, u_0, k=levels[part], generator=draws).cpu())
+    return torch.cat(losses)
