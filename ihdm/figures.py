@@ -1,0 +1,159 @@
+"""One style for all figures, and the pictures that several notebooks draw.
+
+Images are (C, H, W) tensors in [0, 1], of one or three channels; they are drawn with nearest-pixel
+edges, clipped to [0, 1]. Colour carries meaning or is not used.
+"""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, FancyArrowPatch
+from torch import Tensor
+
+__all__ = ["graphical_models", "grid", "image", "strips", "style"]
+
+COLUMN_WIDTH = 8.0
+
+
+def style() -> None:
+    """Sets the project's look: call it once at the top of a notebook."""
+    sns.set_theme(context="paper", style="ticks", palette="colorblind", font_scale=1.1)
+    plt.rcParams.update(
+        {
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "figure.constrained_layout.use": True,
+            "figure.dpi": 110,
+            "figure.figsize": (COLUMN_WIDTH, 3.2),
+            "image.interpolation": "nearest",
+            "legend.frameon": False,
+            "pdf.fonttype": 42,
+        }
+    )
+
+
+def image(axes: Axes, picture: Tensor, diverging: float | None = None) -> None:
+    """Draws one picture without axes.
+
+    Args:
+        axes: where to draw.
+        picture: (C, H, W).
+        diverging: where given, the picture's first channel is signed and is shown from minus this
+            value (blue) through 0 (white) to this value (red).
+    """
+    if diverging is not None:
+        axes.imshow(picture[0], cmap="RdBu_r", vmin=-diverging, vmax=diverging)
+    elif len(picture) == 1:
+        axes.imshow(picture[0].clamp(0, 1), cmap="gray", vmin=0, vmax=1)
+    else:
+        axes.imshow(picture.clamp(0, 1).permute(1, 2, 0))
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def grid(pictures: Tensor, columns: int) -> Figure:
+    """Pictures row by row without labels, as for uncurated samples.
+
+    Args:
+        pictures: (N, C, H, W).
+        columns: pictures in a row.
+    """
+    rows = -(-len(pictures) // columns)
+    ratio = pictures.shape[2] / pictures.shape[3]
+    size = (COLUMN_WIDTH, COLUMN_WIDTH * ratio * rows / columns)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    for place in axes.flat:
+        place.set_axis_off()
+    for place, picture in zip(axes.flat, pictures, strict=False):
+        image(place, picture)
+    return figure
+
+
+def strips(
+    rows: Sequence[Sequence[Tensor | None]],
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+    diverging: dict[int, float] | None = None,
+) -> Figure:
+    """A table of pictures with labels at the left and on top.
+
+    Args:
+        rows: pictures (C, H, W) of each row, all of one size; None leaves a place empty.
+        row_labels: one for each row, or none.
+        column_labels: one for each column, or none.
+        diverging: columns of signed pictures, with the value of full colour; see `image`.
+    """
+    columns = max(len(row) for row in rows)
+    C, H, W = next(picture for row in rows for picture in row if picture is not None).shape
+    side = COLUMN_WIDTH / (columns + (0.8 if row_labels else 0))
+    height = side * H / W * len(rows) + (0.3 if column_labels else 0)
+    figure, axes = plt.subplots(
+        len(rows), columns, figsize=(COLUMN_WIDTH, height), squeeze=False
+    )
+    figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
+    for index, row in enumerate(rows):
+        for column in range(columns):
+            picture = row[column] if column < len(row) else None
+            if picture is None:
+                axes[index, column].set_axis_off()
+            else:
+                image(axes[index, column], picture, (diverging or {}).get(column))
+    for place, label in zip(axes[:, 0], row_labels, strict=False):
+        place.set_axis_on()
+        place.set_ylabel(label, rotation=0, ha="right", va="center")
+    for place, label in zip(axes[0], column_labels, strict=False):
+        place.set_title(label, fontsize="medium")
+    return figure
+
+
+def graphical_models() -> Figure:
+    """The graphical models of Fig. 3a: heat dissipation above, a diffusion model below.
+
+    Solid arrows are the reverse process, dashed ones the forward process. In ours every latent
+    hangs on u_0 alone (Eq. 4); in a diffusion model the forward process is a Markov chain.
+    """
+    names = [r"$u_K$", r"$\cdots$", r"$u_2$", r"$u_1$", r"$u_0$"]
+    figure, panels = plt.subplots(2, 1, figsize=(COLUMN_WIDTH, 4.2))
+    forward, reverse = sns.color_palette()[0], "black"
+    for axes, markov in zip(panels, (False, True), strict=True):
+        for place, name in enumerate(names):
+            face = "0.85" if place == len(names) - 1 else "white"
+            if 0 < place < len(names) - 1 and name == names[1]:
+                axes.text(place, 0, name, ha="center", va="center", fontsize="x-large")
+                continue
+            axes.add_patch(Circle((place, 0), 0.2, facecolor=face, edgecolor="black"))
+            axes.text(place, 0, name, ha="center", va="center", fontsize="large")
+        for place in range(len(names) - 1):
+            arrow(axes, place, place + 1, 0.0, reverse, "-")
+            if markov:
+                arrow(axes, place + 1, place, 0.45, forward, "--")
+            elif names[place] != names[1]:
+                arrow(axes, len(names) - 1, place, 0.3, forward, "--")
+        axes.set(xlim=(-0.4, 4.4), ylim=(-0.5, 1.05), aspect="equal")
+        axes.set_axis_off()
+        axes.set_title("Diffusion model" if markov else "Inverse heat dissipation", loc="left")
+    panels[0].plot([], [], "-", color=reverse, label=r"reverse, $p_\theta(u_{k-1} \mid u_k)$")
+    panels[0].plot([], [], "--", color=forward, label=r"forward, $q(u_k \mid u_0)$")
+    panels[0].legend(loc="upper right", bbox_to_anchor=(1, 1.25))
+    return figure
+
+
+def arrow(axes: Axes, start: int, end: int, bend: float, colour: str, line: str) -> None:
+    """An arrow between two nodes of a graphical model; a bent one passes above them."""
+    axes.add_patch(
+        FancyArrowPatch(
+            (start, 0),
+            (end, 0),
+            connectionstyle=f"arc3,rad={bend if end > start else bend}",
+            arrowstyle="-|>",
+            mutation_scale=12,
+            shrinkA=17,
+            shrinkB=17,
+            linestyle=line,
+            color=colour,
+        )
+    )

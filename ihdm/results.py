@@ -1,0 +1,106 @@
+"""Where a notebook's results go, and what says where they came from.
+
+    results/figures/NAME/FIGURE.png     200 dpi, in git
+    results/pdf/NAME/FIGURE.pdf         in the DVC cache
+    results/metrics/NAME.json           numbers
+    results/metrics/NAME/TABLE.csv      curves
+
+NAME is the notebook's name, with the experiment where it runs for each. A notebook that is run by
+hand shows its figures and writes nothing.
+"""
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from ihdm import params
+from ihdm.params import Settings
+
+__all__ = ["Results"]
+
+
+class Results:
+    """The results of one run of a notebook.
+
+    Args:
+        notebook: its name without ending.
+        folder: `results` in the pipeline, relative to the project; None writes nothing.
+        experiment: the experiment that the notebook runs for, where there is one.
+        settings: the descriptions that the results depend on, for provenance.
+    """
+
+    def __init__(
+        self,
+        notebook: str,
+        folder: str | None,
+        experiment: str | None = None,
+        settings: Sequence[Settings] = (),
+    ):
+        self._folder = params.root() / folder if folder else None
+        self._name = f"{notebook}-{experiment}" if experiment else notebook
+        stage = os.environ.get("DVC_STAGE", "none")
+        self._provenance = (
+            f"notebook {notebook}; stage {stage}; experiment {experiment or 'none'}; "
+            f"parameters {params.digest(*settings)}"
+        )
+
+    def figure(self, figure: Figure, name: str) -> None:
+        """Writes a figure as PNG and PDF with its provenance in the metadata.
+
+        Args:
+            figure: drawn with matplotlib.
+            name: file name without ending.
+        """
+        if self._folder is None:
+            return
+        png = self._file("figures", self._name, f"{name}.png")
+        pdf = self._file("pdf", self._name, f"{name}.pdf")
+        title = f"{self._name}: {name}"
+        # Neither file holds a date, so that the same figure has the same bytes.
+        figure.savefig(png, dpi=200, metadata={"Title": title, "Source": self._provenance})
+        dateless = {"CreationDate": None, "ModDate": None}
+        figure.savefig(pdf, metadata={"Title": title, "Subject": self._provenance} | dateless)
+
+    def metrics(self, **numbers: float | Mapping[str, float]) -> None:
+        """Writes numbers as JSON, for `dvc metrics`.
+
+        Args:
+            numbers: name -> number, or name -> several of them by name.
+        """
+        if self._folder is not None:
+            path = self._file("metrics", f"{self._name}.json")
+            path.write_text(json.dumps(numbers, indent=1) + "\n")
+
+    def table(self, rows: Sequence[Mapping[str, float]], name: str) -> None:
+        """Writes rows as CSV, for `dvc plots`.
+
+        Args:
+            rows: column -> number, the same columns in each.
+            name: file name without ending.
+        """
+        if self._folder is None:
+            return
+        with self._file("metrics", self._name, f"{name}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def weights(self, path: Path, experiment: str) -> None:
+        """Publishes finished weights as an output of the pipeline.
+
+        Args:
+            path: the safetensors file of a training.
+            experiment: whose weights they are.
+        """
+        if self._folder is not None:
+            shutil.copyfile(path, self._file("weights", f"{experiment}.safetensors"))
+
+    def _file(self, *parts: str) -> Path:
+        path = self._folder.joinpath(*parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
