@@ -62,7 +62,7 @@ class Images:
 
 def to_unit(images: UInt8) -> Tensor:
     """uint8 images 0..255 as float32 in [0, 1], any shape."""
-    return torch.from_numpy(np.ascontiguousarray(images)).float() / 255
+    return torch.from_numpy(np.array(images)).float() / 255
 
 
 def prepare(name: str, settings: DataSet, folder: Path, project: Path) -> None:
@@ -156,10 +156,11 @@ def read_full_mnist(settings: FullMnist, project: Path) -> dict[str, UInt8]:
     where = project / "data" / "raw"
     try:
         train, test = (MNIST(where, train=train, download=True) for train in (True, False))
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, ValueError, AssertionError) as error:
         raise ProjectError(
-            f"MNIST could not be downloaded ({error}). Put its four .gz files into "
-            f"{where / 'MNIST' / 'raw'}, or use the data set mnist5k, which needs no network"
+            f"MNIST could not be downloaded and read ({error}). Empty {where / 'MNIST' / 'raw'} to "
+            "try again, put its four .gz files there by hand, or use the data set mnist5k, which "
+            "needs no network"
         ) from None
     train, test = (part.data.numpy()[:, None] for part in (train, test))
     return divided(train, settings, ("train",)) | divided(test, settings, ("tune", "report"))
@@ -251,8 +252,9 @@ def main() -> None:
         prepared = project / PREPARED
         prepared.mkdir(parents=True, exist_ok=True)
         in_use = sorted(set(params.run.values()))
-        for stale in set(p.name for p in prepared.iterdir()) - set(in_use):
-            shutil.rmtree(prepared / stale)
+        for folder in prepared.iterdir():
+            if folder.is_dir() and folder.name not in in_use:
+                shutil.rmtree(folder)
         for name in in_use:
             prepare(name, params.data[name], prepared / name, project)
             images = load(name)

@@ -4,6 +4,7 @@ Images are (C, H, W) tensors in [0, 1], of one or three channels; they are drawn
 edges, clipped to [0, 1]. Colour carries meaning or is not used.
 """
 
+import logging
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -20,6 +21,8 @@ COLUMN_WIDTH = 8.0
 
 def style() -> None:
     """Sets the project's look: call it once at the top of a notebook."""
+    # Embedding a font in a PDF makes fontTools remark on the dates in that font.
+    logging.getLogger("fontTools").setLevel(logging.ERROR)
     sns.set_theme(context="paper", style="ticks", palette="colorblind", font_scale=1.1)
     plt.rcParams.update(
         {
@@ -44,12 +47,13 @@ def image(axes: Axes, picture: Tensor, diverging: float | None = None) -> None:
         diverging: where given, the picture's first channel is signed and is shown from minus this
             value (blue) through 0 (white) to this value (red).
     """
+    pixels = picture.permute(1, 2, 0).numpy()
     if diverging is not None:
-        axes.imshow(picture[0], cmap="RdBu_r", vmin=-diverging, vmax=diverging)
+        axes.imshow(pixels[..., 0], cmap="RdBu_r", vmin=-diverging, vmax=diverging)
     elif len(picture) == 1:
-        axes.imshow(picture[0].clamp(0, 1), cmap="gray", vmin=0, vmax=1)
+        axes.imshow(pixels[..., 0], cmap="gray", vmin=0, vmax=1)
     else:
-        axes.imshow(picture.clamp(0, 1).permute(1, 2, 0))
+        axes.imshow(pixels.clip(0, 1))
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
 
@@ -88,12 +92,10 @@ def strips(
         diverging: columns of signed pictures, with the value of full colour; see `image`.
     """
     columns = max(len(row) for row in rows)
-    C, H, W = next(picture for row in rows for picture in row if picture is not None).shape
+    _, H, W = next(picture for row in rows for picture in row if picture is not None).shape
     side = COLUMN_WIDTH / (columns + (0.8 if row_labels else 0))
     height = side * H / W * len(rows) + (0.3 if column_labels else 0)
-    figure, axes = plt.subplots(
-        len(rows), columns, figsize=(COLUMN_WIDTH, height), squeeze=False
-    )
+    figure, axes = plt.subplots(len(rows), columns, figsize=(COLUMN_WIDTH, height), squeeze=False)
     figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
     for index, row in enumerate(rows):
         for column in range(columns):
@@ -148,7 +150,7 @@ def arrow(axes: Axes, start: int, end: int, bend: float, colour: str, line: str)
         FancyArrowPatch(
             (start, 0),
             (end, 0),
-            connectionstyle=f"arc3,rad={bend if end > start else bend}",
+            connectionstyle=f"arc3,rad={bend}",
             arrowstyle="-|>",
             mutation_scale=12,
             shrinkA=17,

@@ -20,14 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ihdm import seeds
 from ihdm.datasets import to_unit
 from ihdm.params import Train
 from ihdm.precision import Autocast
 from ihdm.processes import InverseHeat
 
 __all__ = ["Report", "State", "level_losses", "steps"]
-
-ORDER, DRAWS, DROPOUT, FLIPS = range(4)
 
 
 class Report(NamedTuple):
@@ -116,9 +115,9 @@ def steps(
             group["lr"] = rate
         u_0 = to_unit(images[batch_indices(state.step, len(images), settings)])
         if settings.flips:
-            u_0 = flipped(u_0, generator(settings.seed, FLIPS, state.step))
-        draws = generator(settings.seed, DRAWS, state.step)
-        torch.manual_seed(derived_seed(settings.seed, DROPOUT, state.step))
+            u_0 = flipped(u_0, seeds.generator(settings.seed, seeds.FLIPS, state.step))
+        draws = seeds.generator(settings.seed, seeds.DRAWS, state.step)
+        torch.manual_seed(seeds.derived(settings.seed, seeds.DROPOUT, state.step))
         loss = process.loss(network, u_0.to(device), generator=draws).mean()
         value = loss.item()
         if np.isfinite(value):
@@ -145,17 +144,9 @@ def learning_rate(step: int, settings: Train) -> float:
     return settings.learning_rate * min(rising, falling)
 
 
-def derived_seed(seed: int, stream: int, index: int) -> int:
-    return int(np.random.SeedSequence([seed, stream, index]).generate_state(1)[0])
-
-
-def generator(seed: int, stream: int, index: int) -> torch.Generator:
-    return torch.Generator().manual_seed(derived_seed(seed, stream, index))
-
-
 @lru_cache(maxsize=2)
 def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
-    return np.random.default_rng([seed, ORDER, epoch]).permutation(count)
+    return np.random.default_rng([seed, seeds.ORDER, epoch]).permutation(count)
 
 
 def batch_indices(step: int, count: int, settings: Train) -> NDArray[np.int64]:
@@ -196,7 +187,7 @@ def level_losses(
     losses = []
     for first in range(0, len(images), batch):
         part = slice(first, first + batch)
-        draws = generator(seed, DRAWS, first)
+        draws = seeds.generator(seed, seeds.HELD_OUT, first)
         u_0 = to_unit(images[part]).to(device)
         losses.append(process.loss(network, u_0, k=levels[part], generator=draws).cpu())
     return torch.cat(losses)

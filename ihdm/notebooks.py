@@ -74,6 +74,8 @@ def run(name: str, experiment: str | None, project: Path) -> Path:
             progress_bar=False,
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
+            # Below an error, the kernel would warn that it talks to this process by TCP.
+            extra_arguments=["--log-level=ERROR"],
         )
     except PapermillExecutionError as error:
         told = error.evalue if error.ename == "ProjectError" else str(error)

@@ -8,11 +8,12 @@ and the paper's values are those of Tables 1 and 2.
 import argparse
 import hashlib
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -26,7 +27,6 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -68,12 +68,13 @@ class SmallMnist(ImageSet):
     def shape(self) -> tuple[int, int, int]:
         return 1, 28, 28
 
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        total = self.splits.train + self.splits.tune + self.splits.report
+    @field_validator("splits")
+    @classmethod
+    def _fit(cls, value: Splits) -> Splits:
+        total = value.train + value.tune + value.report
         if total > 5000:
             raise ValueError(f"the splits ask for {total} images, the set has 5000")
-        return self
+        return value
 
 
 class FullMnist(ImageSet):
@@ -85,11 +86,12 @@ class FullMnist(ImageSet):
     def shape(self) -> tuple[int, int, int]:
         return 1, 28, 28
 
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.splits.train > 60000 or self.splits.tune + self.splits.report > 10000:
+    @field_validator("splits")
+    @classmethod
+    def _fit(cls, value: Splits) -> Splits:
+        if value.train > 60000 or value.tune + value.report > 10000:
             raise ValueError("MNIST has 60000 images to train on and 10000 to tune and report on")
-        return self
+        return value
 
 
 class Folder(ImageSet):
@@ -137,6 +139,7 @@ class Network(Settings):
     dropout: Fraction
     groups: PositiveInt
     resample: Literal["pool", "conv"]
+    output_scale: PositiveFloat = 1.0
 
     @field_validator("channels")
     @classmethod
@@ -324,7 +327,7 @@ def load(path: Path | None = None) -> Params:
 
 
 def _key(location: tuple[int | str, ...], raw: Any) -> str:
-    # pydantic puts the name of the chosen variant of a union into the path; the file has no such key.
+    # pydantic puts the chosen variant of a union into the path; the file has no such key.
     path = []
     for part in location:
         if isinstance(raw, dict) and part not in raw and part == raw.get("source"):
@@ -412,11 +415,13 @@ def digest(*settings: Settings) -> str:
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Ends a program with the message alone where a `ProjectError` comes out of it."""
+    """Ends a program without a traceback on a `ProjectError`, by its message, and on Ctrl-C."""
     try:
         yield
     except ProjectError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 def main() -> None:

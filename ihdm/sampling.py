@@ -9,16 +9,13 @@ is drawn in, and two samples can share either of the two.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ihdm import progress
+from ihdm import progress, seeds
 from ihdm.processes import InverseHeat, Step
 
 __all__ = ["draw", "noises", "reverse", "starts"]
-
-PRIOR, NOISE = 0, 1
 
 
 @torch.no_grad()
@@ -61,24 +58,15 @@ def reverse(
         u, k = step.state, step.k
 
 
-def normals(shape: Sequence[int], like: Tensor, generator: torch.Generator | None):
+def normals(
+    shape: Sequence[int], like: Tensor, generator: torch.Generator | None
+) -> Iterator[Tensor]:
     device = generator.device if generator is not None else like.device
     while True:
         yield torch.randn(shape, generator=generator, device=device, dtype=like.dtype)
 
 
-def generators(seed: int, stream: int, samples: Sequence[int]) -> list[torch.Generator]:
-    return [
-        torch.Generator().manual_seed(
-            int(np.random.SeedSequence([seed, stream, index]).generate_state(1)[0])
-        )
-        for index in samples
-    ]
-
-
-def starts(
-    process: InverseHeat, images: Tensor, seed: int, samples: Sequence[int]
-) -> Tensor:
+def starts(process: InverseHeat, images: Tensor, seed: int, samples: Sequence[int]) -> Tensor:
     """Prior states u_K ~ p(u_K) of chosen samples (Sec. 3.2).
 
     Args:
@@ -91,7 +79,8 @@ def starts(
         (len(samples), C, H, W) float32 on the CPU.
     """
     u_0, noise = [], []
-    for generator in generators(seed, PRIOR, samples):
+    for index in samples:
+        generator = seeds.generator(seed, seeds.PRIOR, index)
         u_0.append(images[int(torch.randint(len(images), (1,), generator=generator))])
         noise.append(torch.randn(u_0[-1].shape, generator=generator))
     return process.prior(torch.stack(u_0), torch.stack(noise))
@@ -108,7 +97,7 @@ def noises(shape: Sequence[int], seed: int, samples: Sequence[int]) -> Iterator[
     Yields:
         (len(samples), C, H, W) float32 of unit variance, on the CPU.
     """
-    own = {index: generators(seed, NOISE, [index])[0] for index in samples}
+    own = {index: seeds.generator(seed, seeds.NOISE, index) for index in samples}
     while True:
         drawn = {index: torch.randn(tuple(shape), generator=own[index]) for index in own}
         yield torch.stack([drawn[index] for index in samples])

@@ -14,7 +14,7 @@ __all__ = ["radial_psd"]
 
 
 def radial_psd(images: Tensor) -> tuple[Tensor, Tensor]:
-    """The one-dimensional power spectral density, averaged over equal-frequency contours (App. B.6).
+    """The one-dimensional PSD, averaged over equal-frequency contours (App. B.6).
 
     The contours are rings of width `pi / max(H, W)` around its multiples, up to the highest
     frequency of one axis; what lies beyond in the corners of the plane is left out.

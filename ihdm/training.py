@@ -13,6 +13,7 @@ import argparse
 import ast
 import hashlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -26,15 +27,26 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from filelock import FileLock, Timeout
+from torch import nn
 
-from ihdm import checkpoints, datasets, heat, loop, params, processes, progress, unet
-from ihdm import precision as precision_module
+from ihdm import (
+    checkpoints,
+    datasets,
+    heat,
+    loop,
+    params,
+    precision,
+    processes,
+    progress,
+    seeds,
+    unet,
+)
 from ihdm.datasets import Images
 from ihdm.params import Experiment, ProjectError
 
 __all__ = ["Finished", "fingerprint", "follow", "run"]
 
-MODULES = (heat, processes, unet, precision_module, loop)
+MODULES = (seeds, heat, processes, unet, precision, loop)
 FINAL = "final.safetensors"
 SECONDS_FOR_LOCK = 15
 HELD_OUT_IMAGES = 256
@@ -74,7 +86,9 @@ def syntax(source: str) -> str:
     """The syntax tree of a module as text, without comments and docstrings."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
             node.body = node.body[1:]
     return ast.dump(tree)
 
@@ -128,15 +142,14 @@ def train(
     else:
         state.load_state_dict(saved)
         print(f"{name}: going on from step {state.step} of {settings.steps}", flush=True)
-    held_out = HeldOut(process, images, settings.seed)
-    average = precision_module.Autocast(state.ema.module, settings.precision, accelerator.device)
+    average = precision.Autocast(state.ema.module, settings.precision, accelerator.device)
     reports = loop.steps(process, state, images.train, settings, accelerator)
     with (
         requests_to_stop(parent) as stop,
         progress.bar(settings.steps, f"training {name}", initial=state.step) as bar,
     ):
         for report in reports:
-            if not torch.isfinite(torch.tensor(report.loss)):
+            if not math.isfinite(report.loss):
                 good = next(checkpoints.states(folder), None)
                 raise ProjectError(
                     f"the loss is {report.loss} at step {report.step} of {name}; the last good "
@@ -146,7 +159,7 @@ def train(
                 row = {
                     "step": report.step,
                     "training": sum(state.pending) / len(state.pending),
-                    "held_out": held_out(average),
+                    "held_out": held_out_loss(process, average, images, settings.seed),
                     "learning_rate": report.learning_rate,
                 }
                 state.history.append(row)
@@ -167,18 +180,14 @@ def train(
         checkpoint.unlink()
 
 
-class HeldOut:
-    """The loss of the moving average on tuning images, always with the same levels and noise."""
-
-    def __init__(self, process: processes.InverseHeat, images: Images, seed: int):
-        self.process, self.seed = process, seed
-        self.images = images.tune[:HELD_OUT_IMAGES]
-        draws = torch.Generator().manual_seed(seed)
-        self.levels = torch.randint(1, process.K + 1, (len(self.images),), generator=draws)
-
-    def __call__(self, network: torch.nn.Module) -> float:
-        losses = loop.level_losses(self.process, network, self.images, self.levels, self.seed)
-        return losses.mean().item()
+def held_out_loss(
+    process: processes.InverseHeat, network: nn.Module, images: Images, seed: int
+) -> float:
+    """The loss of a network on tuning images, always with the same levels and noise."""
+    chosen = images.tune[:HELD_OUT_IMAGES]
+    draws = seeds.generator(seed, seeds.HELD_OUT, len(chosen))
+    levels = torch.randint(1, process.K + 1, (len(chosen),), generator=draws)
+    return loop.level_losses(process, network, chosen, levels, seed).mean().item()
 
 
 @contextmanager
@@ -267,10 +276,7 @@ def main() -> None:
     parser.add_argument("--parent", type=int, help="stop when this process ends")
     arguments = parser.parse_args()
     with params.exit_on_error():
-        try:
-            run(arguments.experiment, arguments.parent)
-        except KeyboardInterrupt:
-            sys.exit(128 + signal.SIGINT)
+        run(arguments.experiment, arguments.parent)
 
 
 if __name__ == "__main__":

@@ -102,6 +102,9 @@ class UNet(nn.Module):
         resample: "pool" for average pooling and nearest-neighbour up-sampling (App. B.1), "conv"
             for a strided 3x3 convolution and nearest neighbour followed by a 3x3 convolution (the
             published checkpoints).
+        output_scale: factor on the output, 1 in the paper. Steps of the process are of the order of
+            sigma, and Adam moves every weight by its learning rate at first; a small factor brings
+            the two together, so that a short training is not spent on unlearning large outputs.
 
     Raises:
         ValueError: `resample` is neither of the two.
@@ -117,11 +120,12 @@ class UNet(nn.Module):
         dropout: float = 0.1,
         groups: int = 32,
         resample: str = "pool",
+        output_scale: float = 1.0,
     ):
         super().__init__()
         if resample not in ("pool", "conv"):
             raise ValueError(f"resample must be 'pool' or 'conv', not {resample!r}")
-        self.channels = channels
+        self.channels, self.output_scale = channels, output_scale
         width = 4 * channels
         last = len(multipliers) - 1
 
@@ -184,7 +188,7 @@ class UNet(nn.Module):
         x = after(attention(before(x, embedding)), embedding)
         for module in self.up:
             x = module(torch.cat([x, skips.pop()], dim=1), embedding)
-        return self.last(x)
+        return self.output_scale * self.last(x)
 
 
 def halve(channels: int, resample: str) -> nn.Module:

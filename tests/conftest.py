@@ -34,7 +34,7 @@ def smoke_settings():
     experiment["process"]["K"] = 4
     experiment["network"] |= {"channels": 8, "groups": 2, "multipliers": [1, 1, 1]}
     experiment["train"] |= {"steps": 6, "batch": 4, "warmup": 2, "cooldown": 2}
-    experiment["train"] |= {"log_every": 2, "checkpoint_every": 2}
+    experiment["train"] |= {"log_every": 2, "checkpoint_every": 2, "precision": "float32"}
     settings["notebooks"]["heat_equation"]["photograph_size"] = 32
     settings["notebooks"]["training"] |= {"levels_measured": 2, "images_per_level": 4}
     settings["notebooks"]["samples"] |= {"samples": 8, "sequences": 2, "frames": 3, "branches": 2}

@@ -34,7 +34,9 @@ def test_reverse_equals_the_published_sampler(reference):
     heat = HeatEquation(16, 16, blur_schedule(K, 0.5, 8))
     process = InverseHeat(heat, 0.01, arrays["delta"].item())
     steps = list(
-        sampling.reverse(process, lambda u, k: scale * network(u, k), arrays["u_K"], arrays["noise"])
+        sampling.reverse(
+            process, lambda u, k: scale * network(u, k), arrays["u_K"], arrays["noise"]
+        )
     )
     assert [step.k for step in steps] == list(range(K - 1, -1, -1))
     for step, state in zip(steps[:-1], arrays["trajectory"][1:-1], strict=True):

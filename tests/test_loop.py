@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+
+from ihdm import loop
+from ihdm.heat import HeatEquation, blur_schedule
+from ihdm.params import Train
+from ihdm.processes import InverseHeat
+from ihdm.unet import UNet
+
+
+def train_settings(**changes):
+    values = {"steps": 8, "batch": 3, "learning_rate": 0.01, "warmup": 2, "cooldown": 4}
+    values |= {"ema": 0.5, "gradient_clip": 1.0, "precision": "float32", "flips": True}
+    return Train(**(values | {"log_every": 1, "checkpoint_every": 1, "seed": 0} | changes))
+
+
+@pytest.fixture
+def process():
+    return InverseHeat(HeatEquation(8, 8, blur_schedule(4, 0.5, 4)), 0.01)
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 256, (7, 1, 8, 8), np.uint8)
+
+
+def fresh(settings, network=None):
+    torch.manual_seed(settings.seed)
+    network = network or UNet(1, 8, (1, 2), 1, (1,), groups=2)
+    return loop.State.fresh(network, settings)
+
+
+def weights(state):
+    parameters = [*state.network.parameters(), *state.ema.parameters()]
+    return torch.cat([p.detach().flatten() for p in parameters])
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(process, images):
+    settings = train_settings()
+    whole = fresh(settings)
+    list(loop.steps(process, whole, images, settings, Accelerator(cpu=True)))
+    for stop in (1, 5):
+        first = fresh(settings)
+        for report in loop.steps(process, first, images, settings, Accelerator(cpu=True)):
+            if report.step == stop:
+                break
+        second = fresh(train_settings(seed=1))
+        second.load_state_dict(first.state_dict())
+        list(loop.steps(process, second, images, settings, Accelerator(cpu=True)))
+        assert torch.equal(weights(second), weights(whole))
+        assert second.pending == whole.pending
+
+
+def test_training_lowers_the_loss_and_the_average_follows(process, images):
+    settings = train_settings(steps=150, warmup=5, cooldown=0, batch=7, flips=False)
+    state = fresh(settings)
+    losses = [r.loss for r in loop.steps(process, state, images, settings, Accelerator(cpu=True))]
+    assert np.mean(losses[-20:]) < 0.5 * np.mean(losses[:20])
+
+
+def test_the_average_is_the_exponential_one(process, images):
+    settings = train_settings(steps=3, warmup=0, cooldown=0)
+    state, expected = fresh(settings), None
+    for report in loop.steps(process, state, images, settings, Accelerator(cpu=True)):
+        now = torch.cat([p.detach().flatten() for p in state.network.parameters()])
+        expected = now if report.step == 1 else 0.5 * expected + 0.5 * now
+    average = torch.cat([p.flatten() for p in state.ema.module.parameters()])
+    assert torch.allclose(average, expected, atol=1e-7)
+
+
+def test_every_epoch_is_a_permutation_and_batches_cross_its_end():
+    settings = train_settings()
+    seen = np.concatenate([loop.batch_indices(step, 7, settings) for step in range(14)])
+    for epoch in seen.reshape(6, 7):
+        assert sorted(epoch) == list(range(7))
+    assert len({tuple(epoch) for epoch in seen.reshape(6, 7)}) > 1
+    assert len(loop.batch_indices(0, 2, settings)) == 3
+
+
+def test_the_rate_rises_stays_and_falls():
+    settings = train_settings(steps=10, warmup=4, cooldown=4, learning_rate=1.0)
+    rates = [loop.learning_rate(step, settings) for step in range(10)]
+    assert rates == [0.25, 0.5, 0.75, 1, 1, 1, 1, 0.75, 0.5, 0.25]
+    constant = train_settings(warmup=0, cooldown=0, learning_rate=1.0)
+    assert {loop.learning_rate(step, constant) for step in range(8)} == {1.0}
+
+
+def test_a_loss_that_is_not_finite_ends_the_loop_before_the_weights_change(process, images):
+    class Blowing(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(1))
+            self.calls = 0
+
+        def forward(self, u, k):
+            self.calls += 1
+            return self.scale * u * (float("nan") if self.calls == 3 else 0.1)
+
+    settings = train_settings()
+    state = fresh(settings, Blowing())
+    reports, before = [], None
+    for report in loop.steps(process, state, images, settings, Accelerator(cpu=True)):
+        reports.append(report)
+        if np.isfinite(report.loss):
+            before = weights(state)
+    assert len(reports) == 3
+    assert np.isnan(reports[-1].loss)
+    assert (state.step, reports[-1].step) == (2, 2)
+    assert torch.equal(weights(state), before)
+
+
+def test_flips_mirror_some_images_and_leave_the_others():
+    u = torch.rand(64, 1, 4, 4)
+    result = loop.flipped(u, torch.Generator().manual_seed(0))
+    mirrored = sum(torch.equal(a, b.flip(-1)) for a, b in zip(result, u, strict=True))
+    kept = sum(torch.equal(a, b) for a, b in zip(result, u, strict=True))
+    assert mirrored + kept == 64
+    assert 16 < mirrored < 48
+
+
+def test_level_losses_of_an_idle_network_are_known(process, images):
+    class Idle(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, u, k):
+            return torch.zeros_like(u)
+
+    many = np.repeat(images[:1], 4000, axis=0)
+    losses = loop.level_losses(process, Idle(), many, torch.full((4000,), 3), seed=0)
+    u_0 = torch.from_numpy(images[:1]).float() / 255
+    blur = (process.heat.blur(u_0, 3) - process.heat.blur(u_0, 2)).square().sum().item()
+    assert losses.mean().item() == pytest.approx(64 * 0.01**2 + blur, rel=0.02)

@@ -1,0 +1,251 @@
+"""The notebooks as files, and the pipeline that runs them, with real DVC, papermill and Jupyter."""
+
+import ast
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from ruamel.yaml import YAML
+
+from tests.conftest import REPOSITORY, write_settings
+from tests.test_training import change, wait_for_checkpoint, zombie
+
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+FILTER = f'"{sys.executable}" -m nbstripout --keep-id --extra-keys "metadata.language_info"'
+DRIVER = f'"{Path(sys.executable).with_name("git-nbdiffdriver")}" diff --use-filter'
+
+
+def shell(*command, check=True, **options):
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def dvc(*arguments, check=True):
+    return shell(sys.executable, "-m", "dvc", *arguments, check=check)
+
+
+def ran(output):
+    return re.findall(r"Running stage '([^']+)'", output)
+
+
+def contents(*folders):
+    files = [p for folder in folders for p in Path(folder).rglob("*") if p.is_file()]
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+@pytest.fixture(scope="session")
+def finished_source(smoke_source, tmp_path_factory):
+    """The smoke project after a whole run, in a git repository with the filters of `make`."""
+    project = tmp_path_factory.mktemp("finished") / "project"
+    shutil.copytree(smoke_source, project)
+    before = os.getcwd()
+    os.chdir(project)
+    try:
+        shell("git", "init", "--quiet")
+        shell("git", "config", "filter.nbstripout.clean", FILTER)
+        shell("git", "config", "diff.jupyternotebook.command", DRIVER)
+        stages = ran(dvc("repro"))
+        shell("git", "add", "--all")
+        shell("git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "run")
+    finally:
+        os.chdir(before)
+    assert stages[:2] == ["check", "data"]
+    assert set(stages) == {
+        "check",
+        "data",
+        "strip",
+        "heat-equation",
+        "train@mnist",
+        "samples@mnist",
+    }
+    return project
+
+
+@pytest.fixture
+def finished(finished_source, tmp_path, monkeypatch):
+    copy = tmp_path / "finished"
+    shutil.copytree(finished_source, copy, symlinks=True)
+    monkeypatch.chdir(copy)
+    return copy
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_stored_without_outputs_as_the_filter_writes_it(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in cells)
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in cells) == 1
+    filtered = subprocess.run(FILTER, shell=True, input=path.read_bytes(), capture_output=True)
+    assert filtered.stdout == path.read_bytes()
+
+
+def imported(source):
+    """Modules of the package that a source imports."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module == "ihdm":
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ihdm."):
+            names.add(node.module.split(".")[1])
+    return names
+
+
+def test_every_stage_depends_on_the_modules_that_its_notebook_uses():
+    stages = YAML(typ="safe", pure=True).load(REPOSITORY / "dvc.yaml")["stages"]
+    graph = {p.stem: imported(p.read_text()) for p in (REPOSITORY / "ihdm").glob("*.py")}
+    checked = 0
+    for stage in stages.values():
+        stage = stage.get("do", stage)
+        match = re.search(r"notebooks run (\S+)", stage["cmd"])
+        if not match:
+            continue
+        notebook = nbformat.read(REPOSITORY / "notebooks" / f"{match[1]}.ipynb", as_version=4)
+        code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+        used, waiting = set(), imported(code)
+        while waiting:
+            module = waiting.pop()
+            used.add(module)
+            waiting |= graph[module] - used
+        # Settings are parameters of the stage, and a progress bar changes no result.
+        expected = {f"ihdm/{module}.py" for module in used - {"params", "progress"}}
+        assert expected == {d for d in stage["deps"] if d.startswith("ihdm/")}, match[1]
+        checked += 1
+    assert checked == len(NOTEBOOKS)
+
+
+def test_imports_go_one_way():
+    graph = {p.stem: imported(p.read_text()) for p in (REPOSITORY / "ihdm").glob("*.py")}
+    while graph:
+        leaves = {module for module, needs in graph.items() if not needs & graph.keys()}
+        assert leaves, f"a circle among {sorted(graph)}"
+        graph = {module: needs for module, needs in graph.items() if module not in leaves}
+
+
+def test_the_second_run_does_nothing_and_dvc_shows_what_there_is(finished):
+    assert ran(dvc("repro")) == []
+    assert "up to date" in dvc("status")
+    assert "train@mnist" in dvc("dag")
+    assert "held_out_loss" in dvc("metrics", "show")
+    assert "index.html" in dvc("plots", "show")
+    page = (finished / "dvc_plots" / "index.html").read_text()
+    assert "held_out" in page
+
+
+def test_results_carry_no_path_and_no_time_of_this_machine(finished):
+    for path in (finished / "results" / "notebooks").glob("*.ipynb"):
+        text = path.read_text()
+        assert str(finished.parent) not in text
+        assert str(Path.home()) not in text
+        assert "papermill" not in json.loads(text)["metadata"]
+        assert not re.search(r"20\d\d-\d\d-\d\dT", text)
+
+
+def test_two_runs_give_the_same_bytes(finished):
+    before = contents("results/figures", "results/metrics", "results/pdf", "results/weights")
+    for name in ("results", "state", "data/prepared", "dvc.lock", ".dvc/cache", ".dvc/tmp"):
+        path = finished / name
+        path.unlink() if path.is_file() else shutil.rmtree(path)
+    assert "train@mnist" in ran(dvc("repro"))
+    assert (
+        contents("results/figures", "results/metrics", "results/pdf", "results/weights") == before
+    )
+
+
+def test_an_edit_runs_only_what_depends_on_it(finished, smoke_settings):
+    change(finished, smoke_settings, "experiments.mnist.sampling.delta", 0.02)
+    assert ran(dvc("repro")) == ["check", "samples@mnist"]
+    write_settings(finished, smoke_settings)
+    assert "train" not in dvc("repro")
+
+    weights = (finished / "results/weights/mnist.safetensors").read_bytes()
+    change(finished, smoke_settings, "experiments.mnist.train.learning_rate", 0.01)
+    output = dvc("repro", "train@mnist")
+    assert "training from the beginning" in output
+    assert (finished / "results/weights/mnist.safetensors").read_bytes() != weights
+    write_settings(finished, smoke_settings)
+    assert "training from the beginning" not in dvc("repro")
+    assert (finished / "results/weights/mnist.safetensors").read_bytes() == weights
+
+    notebook = finished / "notebooks" / "02-training.ipynb"
+    notebook.write_text(notebook.read_text().replace("## The loss", "## A loss"))
+    output = dvc("repro", "train@mnist")
+    assert ran(output) == ["strip", "train@mnist"]
+    assert "already trained" in output
+
+
+def test_bad_settings_fail_before_any_work(finished, smoke_settings):
+    change(finished, smoke_settings, "experiments.mnist.process.K", 0)
+    output = dvc("repro", check=False)
+    assert ran(output) == ["check"]
+    assert "experiments.mnist.process.K" in output
+
+
+def test_a_notebook_run_by_hand_leaves_git_and_dvc_alone(finished):
+    for path in sorted((finished / "notebooks").glob("*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        client = NotebookClient(notebook, resources={"metadata": {"path": str(path.parent)}})
+        client.execute()
+        assert any(cell.get("outputs") for cell in notebook.cells)
+        nbformat.write(notebook, path)
+    assert shell("git", "status", "--porcelain").strip() == ""
+    assert shell("git", "diff").strip() == ""
+    assert ran(dvc("repro")) == ["strip"]
+    assert ran(dvc("repro")) == []
+
+    path.write_text(path.read_text().replace("# 3. Samples", "# 3. Some samples"))
+    difference = shell("git", "diff")
+    assert "Some samples" in difference
+    assert "output" not in difference
+    assert "Traceback" not in difference
+
+
+def test_interrupted_training_goes_on_from_its_checkpoint(finished, smoke_settings):
+    change(finished, smoke_settings, "experiments.mnist.train.steps", 1500)
+    shutil.rmtree(finished / "state")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", "train@mnist"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for_checkpoint(finished)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) != 0
+    assert "going on from step" in dvc("repro", "train@mnist")
+
+
+def test_a_run_beside_an_orphan_waits_for_it_and_goes_on(finished, smoke_settings):
+    change(finished, smoke_settings, "experiments.mnist.train.steps", 1500)
+    shutil.rmtree(finished / "state")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", "train@mnist"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_for_checkpoint(finished)
+    pid = int(next((finished / "state").glob("*/pid")).read_text())
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    # The lock of the killed dvc process is stale, and dvc says what to delete.
+    shutil.rmtree(finished / ".dvc" / "tmp", ignore_errors=True)
+    output = dvc("repro", "train@mnist")
+    assert "going on from step" in output
+    for _ in range(50):
+        if not os.path.exists(f"/proc/{pid}") or zombie(pid):
+            return
+        time.sleep(0.2)
+    raise AssertionError("the orphan is still there")

@@ -1,0 +1,139 @@
+import copy
+import re
+import subprocess
+import sys
+
+import pytest
+
+from ihdm import params
+from ihdm.params import ProjectError
+from tests.conftest import REPOSITORY, write_settings
+
+
+def changed(settings, path, value):
+    """A copy of the settings with one key set; a path of keys, joined by dots."""
+    copied = copy.deepcopy(settings)
+    *parents, last = path.split(".")
+    place = copied
+    for key in parents:
+        place = place[key]
+    place[last] = value
+    return copied
+
+
+def message(project, settings):
+    write_settings(project, settings)
+    with pytest.raises(ProjectError) as caught:
+        params.load()
+    return str(caught.value)
+
+
+def test_the_committed_file_is_valid_and_immutable():
+    settings = params.load(REPOSITORY / "params.yaml")
+    experiment, data = settings.experiment("mnist")
+    assert (data, experiment.process.K) == ("mnist5k", 100)
+    with pytest.raises(ValueError, match="frozen"):
+        experiment.process.K = 3
+
+
+IMPOSSIBLE = {
+    "experiments.mnist.process.K": (0, "greater than or equal to 1|greater than 0"),
+    "experiments.mnist.process.sigma": (-0.1, "greater than or equal to 0"),
+    "experiments.mnist.process.sigma_blur_max": (0.5, "larger than sigma_blur_min"),
+    "experiments.mnist.process.spline": (1, "not a known setting"),
+    "experiments.mnist.network.attention_levels": ([3], "level 3 does not exist"),
+    "experiments.mnist.network.multipliers": ([1, 1, 1, 1], "do not divide the side of 28"),
+    "experiments.mnist.network.groups": (8, "one channel in a group"),
+    "experiments.mnist.network.channels": (7, "even"),
+    "experiments.mnist.train.steps": ("many", "valid integer.*'many'"),
+    "experiments.mnist.train.learning_rate": (float("inf"), "finite"),
+    "experiments.mnist.train.ema": (1.0, "less than 1"),
+    "experiments.mnist.train.cooldown": (100, "exceed the 6 steps"),
+    "experiments.mnist.sampling.delta": (-1, "greater than or equal to 0"),
+    "data.mnist5k.splits": ({"train": 5000, "tune": 1, "report": 1}, "5002 images"),
+    "notebooks.heat_equation.experiment": ("other", "'other' is not switched on"),
+    "notebooks.heat_equation.data": ("mnist", "has to be 'mnist5k'"),
+    "run.extra": ("mnist5k", "no experiment of this name"),
+    "run.mnist": ("nothing", "no data set 'nothing'"),
+}
+
+
+@pytest.mark.parametrize("key", IMPOSSIBLE)
+def test_an_impossible_value_is_reported_with_its_key(project, smoke_settings, key):
+    value, reason = IMPOSSIBLE[key]
+    told = message(project, changed(smoke_settings, key, value))
+    lines = [line for line in told.splitlines() if line.strip().startswith(f"{key}:")]
+    assert len(lines) == 1, told
+    assert re.search(reason, lines[0]), told
+
+
+def test_all_problems_are_reported_at_once(project, smoke_settings):
+    settings = smoke_settings
+    together = [
+        "experiments.mnist.process.K",
+        "experiments.mnist.process.sigma_blur_max",
+        "experiments.mnist.network.multipliers",
+        "experiments.mnist.sampling.delta",
+        "notebooks.heat_equation.experiment",
+    ]
+    for key in together:
+        settings = changed(settings, key, IMPOSSIBLE[key][0])
+    told = message(project, settings)
+    assert all(f"  {key}:" in told for key in together), told
+
+
+def test_a_missing_key_is_named(project, smoke_settings):
+    settings = copy.deepcopy(smoke_settings)
+    del settings["experiments"]["mnist"]["train"]["batch"]
+    assert "experiments.mnist.train.batch: is missing" in message(project, settings)
+
+
+def test_a_file_that_is_no_yaml_or_no_mapping_is_named(project):
+    for text in ("run: [", "- 1", "", "run: {mnist: a}\nrun: {mnist: b}"):
+        (project / "params.yaml").write_text(text)
+        with pytest.raises(ProjectError, match=r"params\.yaml"):
+            params.load()
+
+
+def test_numbers_with_exponents_are_numbers(project, smoke_settings):
+    text = (project / "params.yaml").read_text()
+    text = re.sub(r"learning_rate: [^,]+", "learning_rate: 1e-3", text)
+    (project / "params.yaml").write_text(text)
+    assert params.load().experiments["mnist"].train.learning_rate == 0.001
+
+
+def test_the_project_is_found_from_a_folder_inside_it(project, monkeypatch):
+    monkeypatch.chdir(project / "notebooks")
+    assert params.root() == project
+    monkeypatch.chdir(project.parent)
+    with pytest.raises(ProjectError, match="run inside the project"):
+        params.root()
+
+
+def test_an_experiment_that_is_off_is_named(settings):
+    with pytest.raises(ProjectError, match="'other' is not switched on.*switched on: mnist"):
+        settings.experiment("other")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ihdm.params"],
+        ["ihdm.datasets"],
+        ["ihdm.training", "mnist"],
+        ["ihdm.notebooks", "run", "03-samples", "--experiment", "mnist"],
+    ],
+)
+def test_every_program_ends_with_one_message(project, smoke_settings, command):
+    write_settings(project, changed(smoke_settings, "experiments.mnist.process.K", 0))
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "experiments.mnist.process.K" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_digest_depends_on_every_value(settings):
+    experiment = settings.experiments["mnist"]
+    other = experiment.sampling.model_copy(update={"delta": 0.5})
+    assert params.digest(experiment.sampling) == params.digest(experiment.sampling)
+    assert params.digest(experiment.sampling) != params.digest(other)

@@ -1,0 +1,66 @@
+import csv
+import json
+
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from PIL import Image
+
+from ihdm import figures
+from ihdm.results import Results
+
+
+@pytest.fixture
+def record(settings, monkeypatch):
+    monkeypatch.setenv("DVC_STAGE", "samples@mnist")
+    return Results("03-samples", "results", "mnist", settings.experiments["mnist"].parts())
+
+
+def drawing():
+    figures.style()
+    return figures.grid(torch.rand(5, 3, 4, 6, generator=torch.Generator().manual_seed(0)), 2)
+
+
+def test_a_figure_says_where_it_comes_from_and_has_no_date(project, record):
+    record.figure(drawing(), "uncurated")
+    png = project / "results/figures/03-samples-mnist/uncurated.png"
+    pdf = project / "results/pdf/03-samples-mnist/uncurated.pdf"
+    source = Image.open(png).text["Source"]
+    assert source.startswith(
+        "notebook 03-samples; stage samples@mnist; experiment mnist; parameters"
+    )
+    assert b"Subject (notebook 03-samples" in pdf.read_bytes()
+    assert b"CreationDate" not in pdf.read_bytes()
+    first = png.read_bytes(), pdf.read_bytes()
+    record.figure(drawing(), "uncurated")
+    assert (png.read_bytes(), pdf.read_bytes()) == first
+
+
+def test_numbers_and_tables_come_back(project, record):
+    record.metrics(kept={"correlation": 0.5}, spread=2.0)
+    record.table([{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}], "loss")
+    numbers = json.loads((project / "results/metrics/03-samples-mnist.json").read_text())
+    assert numbers == {"kept": {"correlation": 0.5}, "spread": 2.0}
+    with (project / "results/metrics/03-samples-mnist/loss.csv").open() as file:
+        assert [row["loss"] for row in csv.DictReader(file)] == ["0.5", "0.25"]
+
+
+def test_by_hand_nothing_is_written(project):
+    record = Results("03-samples", None, "mnist")
+    record.figure(drawing(), "uncurated")
+    record.metrics(spread=2.0)
+    record.table([{"step": 1}], "loss")
+    record.weights(project / "params.yaml", "mnist")
+    assert not (project / "results").exists()
+
+
+def test_a_grid_shows_every_picture_and_strips_leave_gaps():
+    pictures = torch.linspace(0, 1, 5)[:, None, None, None].expand(5, 1, 2, 3)
+    shown = [axes.images[0].get_array() for axes in figures.grid(pictures, 2).axes if axes.images]
+    assert [float(picture.mean()) for picture in shown] == pytest.approx([0, 0.25, 0.5, 0.75, 1])
+    figure = figures.strips(
+        [[None, pictures[1]], [pictures[2], pictures[3]]], ["a", "b"], ["x", "y"]
+    )
+    assert [len(axes.images) for axes in figure.axes] == [0, 1, 1, 1]
+    assert figure.axes[0].get_ylabel() == "a"
+    plt.close("all")

@@ -1,0 +1,184 @@
+import copy
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ihdm import checkpoints, datasets, params, training
+from ihdm.params import ProjectError
+from tests.conftest import write_settings
+
+
+@pytest.fixture
+def ready(project):
+    """A smoke project with its data prepared."""
+    subprocess.run([sys.executable, "-m", "ihdm.datasets"], check=True)
+    return project
+
+
+def change(project, settings, path, value):
+    settings = copy.deepcopy(settings)
+    *parents, last = path.split(".")
+    place = settings
+    for key in parents:
+        place = place[key]
+    place[last] = value
+    write_settings(project, settings)
+    return settings
+
+
+def start(**options):
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "ihdm.training", "mnist"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+
+
+def state_folder(project):
+    (folder,) = (project / "state").iterdir()
+    return folder
+
+
+def saved(project):
+    return set((project / "state").glob("*/step-*.pt"))
+
+
+def wait_for_checkpoint(project, before=frozenset()):
+    for _ in range(600):
+        if saved(project) - before:
+            return
+        time.sleep(0.1)
+    raise AssertionError("no checkpoint within a minute")
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(ready, smoke_settings):
+    change(ready, smoke_settings, "experiments.mnist.train.steps", 200)
+    whole = start()
+    assert "training from the beginning" in whole.communicate()[0]
+    undisturbed = (state_folder(ready) / "final.safetensors").read_bytes()
+    history = json.loads((state_folder(ready) / "history.json").read_text())
+    os.rename(ready / "state", ready / "before")
+
+    for number, exit_code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130)):
+        before = saved(ready)
+        process = start()
+        wait_for_checkpoint(ready, before)
+        process.send_signal(number)
+        told = process.communicate()[0]
+        assert process.returncode == exit_code, told
+    assert "going on from step" in told
+    assert re.search(r"stopped at step \d+; the same command goes on", told)
+
+    assert "going on from step" in start().communicate()[0]
+    assert (state_folder(ready) / "final.safetensors").read_bytes() == undisturbed
+    assert json.loads((state_folder(ready) / "history.json").read_text()) == history
+    assert not list(checkpoints.states(state_folder(ready)))
+
+
+def test_finished_weights_are_used_again_and_changes_train_afresh(ready, smoke_settings, capsys):
+    first = training.run("mnist").weights.read_bytes()
+    training.run("mnist")
+    assert "already trained" in capsys.readouterr().out
+    change(ready, smoke_settings, "experiments.mnist.train.learning_rate", 0.5)
+    assert training.run("mnist").weights.read_bytes() != first
+    assert "settings, data or code differ from mnist-" in capsys.readouterr().out
+    write_settings(ready, smoke_settings)
+    assert training.run("mnist").weights.read_bytes() == first
+    assert "already trained" in capsys.readouterr().out
+
+
+def test_the_fingerprint_sees_what_counts(ready, smoke_settings):
+    images = datasets.load("mnist5k")
+
+    def now():
+        return training.fingerprint(params.load().experiments["mnist"], images)
+
+    before = now()
+    for path, value, counts in (
+        ("sampling.delta", 0.5, False),
+        ("train.checkpoint_every", 3, False),
+        ("train.seed", 9, True),
+        ("process.sigma", 0.02, True),
+        ("network.dropout", 0.2, True),
+    ):
+        change(ready, smoke_settings, f"experiments.mnist.{path}", value)
+        assert (now() != before) == counts, path
+
+
+def test_comments_and_docstrings_do_not_count_as_code():
+    source = 'def f(x):\n    """One."""\n    return x + 1\n'
+    same = '"""Module."""\n\n\ndef f(x):\n    """Two."""\n    # Why.\n    return x + 1\n'
+    assert training.syntax(source) == training.syntax(same)
+    assert training.syntax(source) != training.syntax(source.replace("+ 1", "+ 2"))
+
+
+def test_a_second_writer_is_refused_with_the_pid(ready, monkeypatch):
+    monkeypatch.setattr(training, "SECONDS_FOR_LOCK", 0.2)
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import time, pathlib; from ihdm import training\n"
+            "folder = pathlib.Path('held'); folder.mkdir()\n"
+            "with training.locked(folder): (folder / 'ready').touch(); time.sleep(60)",
+        ]
+    )
+    while not (ready / "held" / "ready").exists():
+        time.sleep(0.1)
+    with (
+        pytest.raises(ProjectError, match=f"process {holder.pid} is training.*kill {holder.pid}"),
+        training.locked(ready / "held"),
+    ):
+        pass
+    holder.kill()
+    holder.wait()
+    with training.locked(ready / "held"):
+        assert (ready / "held" / "pid").read_text() == str(os.getpid())
+
+
+def test_training_ends_when_the_process_that_follows_it_is_killed(ready, smoke_settings):
+    change(ready, smoke_settings, "experiments.mnist.train.steps", 100000)
+    follower = subprocess.Popen(
+        [sys.executable, "-c", "from ihdm import training; training.follow('mnist')"],
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for_checkpoint(ready)
+    folder = state_folder(ready)
+    pid = int((folder / "pid").read_text())
+    follower.kill()
+    follower.wait()
+    for _ in range(100):
+        if not os.path.exists(f"/proc/{pid}") or zombie(pid):
+            break
+        time.sleep(0.1)
+    else:
+        raise AssertionError("the orphan goes on training")
+    with training.locked(folder):
+        assert checkpoints.newest_state(folder)["step"] > 0
+
+
+def zombie(pid):
+    return open(f"/proc/{pid}/stat").read().split()[2] == "Z"
+
+
+def test_a_loss_that_is_not_finite_names_step_and_checkpoint(ready, smoke_settings):
+    change(ready, smoke_settings, "experiments.mnist.train.learning_rate", 1e30)
+    process = start()
+    told = process.communicate()[0]
+    assert process.returncode == 1
+    assert re.search(r"error: the loss is (nan|inf) at step \d+ of mnist; the last good", told)
+    assert "Traceback" not in told
+
+
+def test_follow_raises_the_message_of_the_program(ready):
+    (ready / "data/prepared/mnist5k/train.npy").write_bytes(b"torn")
+    with pytest.raises(ProjectError, match=r"^.*train\.npy is not what was prepared"):
+        training.follow("mnist")
