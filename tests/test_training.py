@@ -60,7 +60,8 @@ def wait_for_checkpoint(project, before=frozenset()):
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(ready, smoke_settings):
-    change(ready, smoke_settings, "experiments.mnist.train.steps", 200)
+    settings = change(ready, smoke_settings, "experiments.mnist.train.steps", 200)
+    change(ready, settings, "experiments.mnist.train.log_every", 30)
     whole = start()
     assert "training from the beginning" in whole.communicate()[0]
     undisturbed = (state_folder(ready) / "final.safetensors").read_bytes()
