@@ -119,7 +119,8 @@ def graphical_models() -> Figure:
     hangs on u_0 alone (Eq. 4); in a diffusion model the forward process is a Markov chain.
     """
     names = [r"$u_K$", r"$\cdots$", r"$u_2$", r"$u_1$", r"$u_0$"]
-    figure, panels = plt.subplots(2, 1, figsize=(COLUMN_WIDTH, 4.2))
+    size = {"figsize": (COLUMN_WIDTH, 3.6), "height_ratios": (1.25, 0.85)}
+    figure, panels = plt.subplots(2, 1, **size)
     forward, reverse = sns.color_palette()[0], "black"
     for axes, markov in zip(panels, (False, True), strict=True):
         for place, name in enumerate(names):
@@ -135,11 +136,11 @@ def graphical_models() -> Figure:
                 arrow(axes, place + 1, place, 0.45, forward, "--")
             elif names[place] != names[1]:
                 arrow(axes, len(names) - 1, place, 0.3, forward, "--")
-        axes.set(xlim=(-0.4, 4.4), ylim=(-0.5, 1.05), aspect="equal")
+        axes.set(xlim=(-0.4, 4.4), ylim=(-0.25, 0.4 if markov else 0.8), aspect="equal")
         axes.set_axis_off()
         axes.set_title("Diffusion model" if markov else "Inverse heat dissipation", loc="left")
-    panels[0].plot([], [], "-", color=reverse, label=r"reverse, $p_\theta(u_{k-1} \mid u_k)$")
-    panels[0].plot([], [], "--", color=forward, label=r"forward, $q(u_k \mid u_0)$")
+    panels[0].plot([], [], "-", color=reverse, label=r"reverse process $p_\theta$")
+    panels[0].plot([], [], "--", color=forward, label="forward process $q$")
     panels[0].legend(loc="upper right", bbox_to_anchor=(1, 1.25))
     return figure
 

@@ -226,6 +226,7 @@ class HeatEquationNotebook(Settings):
     photograph: Literal["astronaut", "chelsea", "coffee", "rocket"]
     photograph_size: Annotated[int, Field(ge=16)]
     digit: NonNegativeInt
+    seed: NonNegativeInt
 
 
 class TrainingNotebook(Settings):

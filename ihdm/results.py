@@ -62,9 +62,10 @@ class Results:
         pdf = self._file("pdf", self._name, f"{name}.pdf")
         title = f"{self._name}: {name}"
         # Neither file holds a date, so that the same figure has the same bytes.
-        figure.savefig(png, dpi=200, metadata={"Title": title, "Source": self._provenance})
-        dateless = {"CreationDate": None, "ModDate": None}
-        figure.savefig(pdf, metadata={"Title": title, "Subject": self._provenance} | dateless)
+        own = {"Title": title, "Source": self._provenance}
+        figure.savefig(png, dpi=200, bbox_inches="tight", metadata=own)
+        own = {"Title": title, "Subject": self._provenance, "CreationDate": None, "ModDate": None}
+        figure.savefig(pdf, bbox_inches="tight", metadata=own)
 
     def metrics(self, **numbers: float | Mapping[str, float]) -> None:
         """Writes numbers as JSON, for `dvc metrics`.

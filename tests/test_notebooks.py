@@ -18,7 +18,7 @@ from nbclient import NotebookClient
 from ruamel.yaml import YAML
 
 from tests.conftest import REPOSITORY, write_settings
-from tests.test_training import change, wait_for_checkpoint, zombie
+from tests.test_training import change, gone, wait_for_checkpoint
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 FILTER = f'"{sys.executable}" -m nbstripout --keep-id --extra-keys "metadata.language_info"'
@@ -253,7 +253,7 @@ def test_a_run_beside_an_orphan_waits_for_it_and_goes_on(finished, smoke_setting
     output = dvc("repro", "train@mnist")
     assert "going on from step" in output
     for _ in range(50):
-        if not os.path.exists(f"/proc/{pid}") or zombie(pid):
+        if gone(pid):
             return
         time.sleep(0.2)
     raise AssertionError("the orphan is still there")

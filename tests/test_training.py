@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from ihdm import checkpoints, datasets, params, training
@@ -157,7 +158,7 @@ def test_training_ends_when_the_process_that_follows_it_is_killed(ready, smoke_s
     follower.kill()
     follower.wait()
     for _ in range(100):
-        if not os.path.exists(f"/proc/{pid}") or zombie(pid):
+        if gone(pid):
             break
         time.sleep(0.1)
     else:
@@ -166,8 +167,12 @@ def test_training_ends_when_the_process_that_follows_it_is_killed(ready, smoke_s
         assert checkpoints.newest_state(folder)["step"] > 0
 
 
-def zombie(pid):
-    return open(f"/proc/{pid}/stat").read().split()[2] == "Z"
+def gone(pid):
+    """Whether a process has ended, reaped or not."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_a_loss_that_is_not_finite_names_step_and_checkpoint(ready, smoke_settings):
