@@ -4,8 +4,7 @@
     data/prepared/NAME/manifest.json               shapes and SHA-256 of the three
 
 Everything downstream sees images in [0, 1]. `python -m ihdm.datasets` is the `data` stage of the
-pipeline: it prepares the sets that `run` in params.yaml names, keeps those that are intact, and
-removes the others.
+pipeline: it prepares the sets that `run` in params.yaml names.
 """
 
 import argparse
@@ -65,8 +64,8 @@ def to_unit(images: UInt8) -> Tensor:
     return torch.from_numpy(np.array(images)).float() / 255
 
 
-def prepare(name: str, settings: DataSet, folder: Path, project: Path) -> None:
-    """Writes the arrays of a data set, unless they are there and intact.
+def prepare(name: str, settings: DataSet, folder: Path, project: Path) -> Images:
+    """Writes the arrays of a data set.
 
     Args:
         name: the data set's name in params.yaml.
@@ -74,16 +73,12 @@ def prepare(name: str, settings: DataSet, folder: Path, project: Path) -> None:
         folder: `data/prepared/NAME`; replaced as a whole once everything is written.
         project: the project's folder, which relative paths start from.
 
+    Returns:
+        What was written, read back.
+
     Raises:
         ProjectError: the source is missing, holds unreadable or too few images.
     """
-    description = settings.model_dump(mode="json")
-    try:
-        if json.loads((folder / "manifest.json").read_text())["settings"] == description:
-            load(name, folder)
-            return
-    except (FileNotFoundError, KeyError, ValueError, ProjectError):
-        pass
     partial = folder.with_name(f".{name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -91,11 +86,11 @@ def prepare(name: str, settings: DataSet, folder: Path, project: Path) -> None:
     for split, images in READERS[settings.source](settings, project).items():
         np.save(partial / f"{split}.npy", images)
         hashes[split] = sha256(partial / f"{split}.npy")
-    manifest = {"settings": description, "sha256": hashes}
+    manifest = {"settings": settings.model_dump(mode="json"), "sha256": hashes}
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     os.rename(partial, folder)
-    load(name, folder)
+    return load(name, folder)
 
 
 def load(name: str, folder: Path | None = None) -> Images:
@@ -176,7 +171,7 @@ def read_folder(settings: Folder, project: Path) -> dict[str, UInt8]:
         for path in paths:
             try:
                 images.append(read_picture(path, settings))
-            except (OSError, ValueError, Image.DecompressionBombError) as error:
+            except Exception as error:  # decoders of damaged files raise almost anything
                 reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
                 rejected.append(f"  {path.relative_to(folder)}: {reason}")
             bar.update()
@@ -198,8 +193,8 @@ def read_picture(path: Path, settings: Folder) -> UInt8:
     """One picture as (C, H, W): turned upright, on white where transparent, cropped and resized.
 
     Raises:
-        OSError: it cannot be decoded.
-        ValueError: it is smaller than the size asked for.
+        ValueError: it is smaller than the size asked for, or its pixels have no fixed range.
+        Exception: what its decoder raises where it is damaged.
     """
     with Image.open(path) as picture:
         picture.load()
@@ -208,6 +203,11 @@ def read_picture(path: Path, settings: Folder) -> UInt8:
         raise ValueError(
             f"{upright.width}x{upright.height} is smaller than {settings.width}x{settings.height}"
         )
+    if upright.mode == "F":
+        raise ValueError("floating-point pixels have no fixed range")
+    if upright.mode.startswith("I"):
+        sixteen_bits = np.asarray(upright).astype(np.float64)
+        upright = Image.fromarray((sixteen_bits / 257).round().astype(np.uint8))
     if upright.has_transparency_data:
         layer = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
@@ -249,15 +249,8 @@ def main() -> None:
     parser.parse_args()
     with exit_on_error():
         project, params = project_root(), load_params()
-        prepared = project / PREPARED
-        prepared.mkdir(parents=True, exist_ok=True)
-        in_use = sorted(set(params.run.values()))
-        for folder in prepared.iterdir():
-            if folder.is_dir() and folder.name not in in_use:
-                shutil.rmtree(folder)
-        for name in in_use:
-            prepare(name, params.data[name], prepared / name, project)
-            images = load(name)
+        for name in sorted(set(params.run.values())):
+            images = prepare(name, params.data[name], project / PREPARED / name, project)
             counts = ", ".join(f"{len(getattr(images, split))} to {split}" for split in SPLITS)
             print(f"{name}: {counts}, {'x'.join(map(str, images.shape))}")
 

@@ -106,6 +106,8 @@ def strips(
                 image(axes[index, column], picture, (diverging or {}).get(column))
     for place, label in zip(axes[:, 0], row_labels, strict=False):
         place.set_axis_on()
+        place.set(xticks=[], yticks=[])
+        place.spines[:].set_visible(False)
         place.set_ylabel(label, rotation=0, ha="right", va="center")
     for place, label in zip(axes[0], column_labels, strict=False):
         place.set_title(label, fontsize="medium")
@@ -125,7 +127,7 @@ def graphical_models() -> Figure:
     for axes, markov in zip(panels, (False, True), strict=True):
         for place, name in enumerate(names):
             face = "0.85" if place == len(names) - 1 else "white"
-            if 0 < place < len(names) - 1 and name == names[1]:
+            if place == 1:
                 axes.text(place, 0, name, ha="center", va="center", fontsize="x-large")
                 continue
             axes.add_patch(Circle((place, 0), 0.2, facecolor=face, edgecolor="black"))
@@ -134,7 +136,7 @@ def graphical_models() -> Figure:
             arrow(axes, place, place + 1, 0.0, reverse, "-")
             if markov:
                 arrow(axes, place + 1, place, 0.45, forward, "--")
-            elif names[place] != names[1]:
+            elif place != 1:
                 arrow(axes, len(names) - 1, place, 0.3, forward, "--")
         axes.set(xlim=(-0.4, 4.4), ylim=(-0.25, 0.4 if markov else 0.8), aspect="equal")
         axes.set_axis_off()

@@ -21,19 +21,21 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ihdm import seeds
-from ihdm.datasets import to_unit
+from ihdm.datasets import Images, to_unit
 from ihdm.params import Train
 from ihdm.precision import Autocast
 from ihdm.processes import InverseHeat
 
-__all__ = ["Report", "State", "level_losses", "steps"]
+__all__ = ["Report", "State", "held_out_loss", "level_losses", "steps"]
+
+HELD_OUT_IMAGES = 256
 
 
 class Report(NamedTuple):
     """What one step did.
 
     Attributes:
-        step: number of steps done.
+        step: its number, from 1.
         loss: mean over the batch of the sum of squares of Alg. 1.
         learning_rate: the rate that the step used.
     """
@@ -103,8 +105,8 @@ def steps(
         accelerator: names the device.
 
     Yields:
-        A report after each step; one whose loss is not finite is yielded before its gradient
-        reaches the weights, and ends the loop.
+        A report after each step. Where loss or gradient is not finite, a report whose loss is not
+        finite ends the loop, and that step changes nothing.
     """
     device = accelerator.device
     network = Autocast(state.network, settings.precision, device)
@@ -119,18 +121,19 @@ def steps(
         draws = seeds.generator(settings.seed, seeds.DRAWS, state.step)
         torch.manual_seed(seeds.derived(settings.seed, seeds.DROPOUT, state.step))
         loss = process.loss(network, u_0.to(device), generator=draws).mean()
+        state.optimizer.zero_grad()
+        accelerator.backward(loss)
+        parameters = state.network.parameters()
+        norm = accelerator.clip_grad_norm_(parameters, settings.gradient_clip).item()
         value = loss.item()
-        if np.isfinite(value):
-            state.optimizer.zero_grad()
-            accelerator.backward(loss)
-            accelerator.clip_grad_norm_(state.network.parameters(), settings.gradient_clip)
-            state.optimizer.step()
-            state.ema.update_parameters(state.network)
-            state.step += 1
-            state.pending.append(value)
-        yield Report(state.step, value, rate)
-        if not np.isfinite(value):
+        if not (np.isfinite(value) and np.isfinite(norm)):
+            yield Report(state.step + 1, value + norm, rate)
             return
+        state.optimizer.step()
+        state.ema.update_parameters(state.network)
+        state.step += 1
+        state.pending.append(value)
+        yield Report(state.step, value, rate)
 
 
 def learning_rate(step: int, settings: Train) -> float:
@@ -191,3 +194,18 @@ def level_losses(
         u_0 = to_unit(images[part]).to(device)
         losses.append(process.loss(network, u_0, k=levels[part], generator=draws).cpu())
     return torch.cat(losses)
+
+
+def held_out_loss(process: InverseHeat, network: nn.Module, images: Images, seed: int) -> float:
+    """The mean loss of a network on tuning images, always with the same levels and noise.
+
+    Args:
+        process: the process that the network was trained for.
+        network: f_theta; set to evaluation mode.
+        images: the data set.
+        seed: seed of levels and noise.
+    """
+    chosen = images.tune[:HELD_OUT_IMAGES]
+    draws = seeds.generator(seed, seeds.HELD_OUT, len(chosen))
+    levels = torch.randint(1, process.K + 1, (len(chosen),), generator=draws)
+    return level_losses(process, network, chosen, levels, seed).mean().item()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import nbformat
 import papermill
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from ihdm import params
@@ -80,6 +81,8 @@ def run(name: str, experiment: str | None, project: Path) -> Path:
     except PapermillExecutionError as error:
         told = error.evalue if error.ename == "ProjectError" else str(error)
         raise ProjectError(f"{told}\n(what had run of {name} is in {unfinished})") from None
+    except DeadKernelError:
+        raise ProjectError(f"the kernel of {name} died, often for a lack of memory") from None
     executed = nbformat.read(unfinished, as_version=4)
     publishable(executed)
     partial = target.with_suffix(".partial")
@@ -90,11 +93,13 @@ def run(name: str, experiment: str | None, project: Path) -> Path:
 
 
 def publishable(notebook: nbformat.NotebookNode) -> None:
-    """Drops what differs between two equal runs: times, paths, progress and warnings."""
+    """Drops what differs between equal runs: times, paths, random ids, progress, warnings."""
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.id = "injected-parameters"
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
 

@@ -2,7 +2,7 @@
 
 Every entry point loads its settings here, so that a bad value fails in seconds, with all problems
 of the file in one message. `python -m ihdm.params` is the `check` stage of the pipeline. The names
-and the paper's values are those of Tables 1 and 2.
+are those of Tables 1 and 2.
 """
 
 import argparse
@@ -13,9 +13,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -34,6 +36,7 @@ from ruamel.yaml.error import YAMLError
 __all__ = ["Experiment", "Params", "ProjectError", "digest", "exit_on_error", "load", "root"]
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+AtLeastTwo = Annotated[int, Field(ge=2)]
 
 
 class ProjectError(Exception):
@@ -234,20 +237,20 @@ class TrainingNotebook(Settings):
 
     levels: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
     levels_measured: PositiveInt
-    images_per_level: PositiveInt
+    images_per_level: AtLeastTwo
     seed: NonNegativeInt
 
 
 class SamplesNotebook(Settings):
     """Settings of `03-samples`."""
 
-    samples: PositiveInt
+    samples: AtLeastTwo
     sequences: PositiveInt
-    frames: Annotated[int, Field(ge=2)]
+    frames: AtLeastTwo
     branches: PositiveInt
     splits: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)]
-    starts: Annotated[int, Field(ge=2)]
-    per_start: Annotated[int, Field(ge=2)]
+    starts: AtLeastTwo
+    per_start: AtLeastTwo
 
 
 class Notebooks(Settings):
@@ -261,9 +264,9 @@ class Notebooks(Settings):
 class Params(Settings):
     """The whole file. `run` switches experiments on: experiment -> data set."""
 
-    run: Annotated[dict[str, str], Field(min_length=1)]
-    data: dict[str, DataSet]
-    experiments: dict[str, Experiment]
+    run: Annotated[dict[str, str], Field(min_length=1), AfterValidator(MappingProxyType)]
+    data: Annotated[dict[str, DataSet], AfterValidator(MappingProxyType)]
+    experiments: Annotated[dict[str, Experiment], AfterValidator(MappingProxyType)]
     notebooks: Notebooks
 
     def experiment(self, name: str) -> tuple[Experiment, str]:
@@ -317,7 +320,7 @@ def load(path: Path | None = None) -> Params:
     problems = []
     try:
         # Through JSON, because strict validation then takes lists for tuples and nothing else.
-        settings = Params.model_validate_json(json.dumps(raw))
+        settings = Params.model_validate_json(json.dumps(raw, default=str))
     except ValidationError as error:
         problems = [f"{_key(e['loc'], raw)}: {_reason(e)}" for e in error.errors()]
     problems += _between_sections(raw)
@@ -355,7 +358,7 @@ def _reason(error: Any) -> str:
 def _between_sections(raw: dict[str, Any]) -> list[str]:
     """Problems that no section can see alone, found even where other values are wrong."""
 
-    def part(*keys: str) -> dict[str, Any]:
+    def part(*keys: Any) -> dict[str, Any]:
         value: Any = raw
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
@@ -363,7 +366,7 @@ def _between_sections(raw: dict[str, Any]) -> list[str]:
 
     def valid(kind: Any, value: Any) -> Any:
         try:
-            return TypeAdapter(kind).validate_json(json.dumps(value))
+            return TypeAdapter(kind).validate_json(json.dumps(value, default=str))
         except ValidationError:
             return None
 
@@ -398,6 +401,19 @@ def _between_sections(raw: dict[str, Any]) -> list[str]:
                 f"notebooks.{name}.data: has to be '{run[experiment]}', the data set that `run` "
                 f"gives to '{experiment}'"
             )
+    shown = part("notebooks", "heat_equation")
+    process = valid(InverseHeatProcess, part("experiments", shown.get("experiment"), "process"))
+    if process and (process.sigma == 0 or process.K < 2):
+        problems.append(
+            "notebooks.heat_equation.experiment: the notebook shows levels and noise, and needs an "
+            "experiment with sigma above 0 and K of at least 2"
+        )
+    images = valid(DataSet, part("data", shown.get("data")))
+    digit = shown.get("digit")
+    if images and isinstance(digit, int) and digit >= images.splits.train:
+        problems.append(
+            f"notebooks.heat_equation.digit: there are {images.splits.train} training images"
+        )
     return problems
 
 

@@ -3,16 +3,19 @@
     u_K ~ p(u_K);   u_{k-1} = mu_theta(u_k, k) + delta eps_k,   k = K ... 1;   no noise at the end
 
 Every sample has random generators of its own, seeded by the seed of the set and the index of the
-sample: one for its prior state, one for its noise. So a sample does not depend on the batch that it
-is drawn in, and two samples can share either of the two.
+sample: one for its prior state, one for its noise. So the draws of a
+sample do not depend on the batch that it is in, and two samples can share either of the two.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ihdm import progress, seeds
+from ihdm.datasets import to_unit
 from ihdm.processes import InverseHeat, Step
 
 __all__ = ["draw", "noises", "reverse", "starts"]
@@ -66,12 +69,14 @@ def normals(
         yield torch.randn(shape, generator=generator, device=device, dtype=like.dtype)
 
 
-def starts(process: InverseHeat, images: Tensor, seed: int, samples: Sequence[int]) -> Tensor:
+def starts(
+    process: InverseHeat, images: NDArray[np.uint8], seed: int, samples: Sequence[int]
+) -> Tensor:
     """Prior states u_K ~ p(u_K) of chosen samples (Sec. 3.2).
 
     Args:
         process: the process, with its prior.
-        images: (N, C, H, W) training images in [0, 1].
+        images: (N, C, H, W) uint8 training images; only those that are drawn are read.
         seed: seed of the set of samples.
         samples: index of each sample in the set.
 
@@ -81,7 +86,8 @@ def starts(process: InverseHeat, images: Tensor, seed: int, samples: Sequence[in
     u_0, noise = [], []
     for index in samples:
         generator = seeds.generator(seed, seeds.PRIOR, index)
-        u_0.append(images[int(torch.randint(len(images), (1,), generator=generator))])
+        chosen = int(torch.randint(len(images), (1,), generator=generator))
+        u_0.append(to_unit(images[chosen]))
         noise.append(torch.randn(u_0[-1].shape, generator=generator))
     return process.prior(torch.stack(u_0), torch.stack(noise))
 

@@ -12,6 +12,7 @@ The notebook `02-training` runs this program by `follow`.
 import argparse
 import ast
 import hashlib
+import inspect
 import json
 import math
 import os
@@ -27,7 +28,6 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from filelock import FileLock, Timeout
-from torch import nn
 
 from ihdm import (
     checkpoints,
@@ -46,10 +46,8 @@ from ihdm.params import Experiment, ProjectError
 
 __all__ = ["Finished", "fingerprint", "follow", "run"]
 
-MODULES = (seeds, heat, processes, unet, precision, loop)
 FINAL = "final.safetensors"
 SECONDS_FOR_LOCK = 15
-HELD_OUT_IMAGES = 256
 
 
 @dataclass(frozen=True)
@@ -78,12 +76,14 @@ def fingerprint(experiment: Experiment, images: Images) -> str:
     settings = experiment.model_dump(mode="json", include={"process", "network", "train"})
     del settings["train"]["checkpoint_every"]
     parts = [json.dumps(settings, sort_keys=True), images.fingerprint]
-    parts += [syntax(Path(module.__file__).read_text()) for module in MODULES]
+    # Modules as a whole, and single functions of modules that do more than decide numbers.
+    deciding = (seeds, heat, processes, unet, precision, loop, datasets.to_unit, train)
+    parts += [syntax(inspect.getsource(code)) for code in deciding]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
 def syntax(source: str) -> str:
-    """The syntax tree of a module as text, without comments and docstrings."""
+    """The syntax tree of a piece of code as text, without comments and docstrings."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
@@ -108,8 +108,8 @@ def run(name: str, parent: int | None = None) -> Finished:
     project, settings = params.root(), params.load()
     experiment, data = settings.experiment(name)
     images = datasets.load(data)
-    folder = project / "state" / f"{name}-{fingerprint(experiment, images)}"
-    others = [p.name for p in (project / "state").glob(f"{name}-*") if p != folder]
+    folder = state_folder(name)
+    others = [p.name for p in folder.parent.glob(f"{name}-{'?' * 12}") if p != folder]
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
@@ -120,6 +120,13 @@ def run(name: str, parent: int | None = None) -> Finished:
                 print(f"{name}: settings, data or code differ from {', '.join(others)}")
             train(name, experiment, images, folder, parent)
     return result(folder)
+
+
+def state_folder(name: str) -> Path:
+    """Where the state of an experiment as params.yaml describes it now is kept."""
+    experiment, data = params.load().experiment(name)
+    identity = fingerprint(experiment, datasets.load(data))
+    return params.root() / "state" / f"{name}-{identity}"
 
 
 def result(folder: Path) -> Finished:
@@ -159,17 +166,18 @@ def train(
                 row = {
                     "step": report.step,
                     "training": sum(state.pending) / len(state.pending),
-                    "held_out": held_out_loss(process, average, images, settings.seed),
+                    "held_out": loop.held_out_loss(process, average, images, settings.seed),
                     "learning_rate": report.learning_rate,
                 }
                 state.history.append(row)
                 state.pending.clear()
-            rate = (bar.format_dict["rate"] or 0) * settings.batch
-            bar.set_postfix_str(f"loss {report.loss:.3f}, {rate:.0f} images/s", refresh=False)
-            bar.update()
+            # Saved before anything is written: who reads the log may be gone.
             stopping = stop()
             if stopping or report.step % settings.checkpoint_every == 0:
                 checkpoints.save_state(folder, report.step, state.state_dict())
+            rate = (bar.format_dict["rate"] or 0) * settings.batch
+            bar.set_postfix_str(f"loss {report.loss:.3f}, {rate:.0f} images/s", refresh=False)
+            bar.update()
             if stopping:
                 print(f"\n{name}: stopped at step {report.step}; the same command goes on from it")
                 raise KeyboardInterrupt
@@ -178,16 +186,6 @@ def train(
     checkpoints.save_weights(folder / FINAL, state.ema.module)
     for checkpoint in list(checkpoints.states(folder)):
         checkpoint.unlink()
-
-
-def held_out_loss(
-    process: processes.InverseHeat, network: nn.Module, images: Images, seed: int
-) -> float:
-    """The loss of a network on tuning images, always with the same levels and noise."""
-    chosen = images.tune[:HELD_OUT_IMAGES]
-    draws = seeds.generator(seed, seeds.HELD_OUT, len(chosen))
-    levels = torch.randint(1, process.K + 1, (len(chosen),), generator=draws)
-    return loop.level_losses(process, network, chosen, levels, seed).mean().item()
 
 
 @contextmanager
@@ -202,7 +200,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            print(f"waiting for process {owner.read_text()}, which works in {folder}", flush=True)
+            print(f"waiting for another process, which works in {folder}", flush=True)
             lock.acquire(timeout=SECONDS_FOR_LOCK)
     except Timeout:
         pid = owner.read_text()
@@ -246,8 +244,9 @@ def follow(name: str) -> Finished:
     Raises:
         ProjectError: the training failed; with its message.
     """
+    folder = state_folder(name)
     command = [sys.executable, "-u", "-m", "ihdm.training", name, "--parent", str(os.getpid())]
-    tail: deque[str] = deque(maxlen=20)
+    tail: deque[str] = deque(maxlen=200)
     with subprocess.Popen(
         command,
         cwd=params.root(),
@@ -263,11 +262,14 @@ def follow(name: str) -> Finished:
         except KeyboardInterrupt:
             process.terminate()
             raise
+    if process.returncode < 0:
+        raise ProjectError(
+            f"training {name} was ended by signal {-process.returncode} (9 is often a lack of "
+            "memory); the same command goes on from the last checkpoint"
+        )
     if process.returncode:
         raise ProjectError("".join(tail).strip().rpartition("error: ")[2])
-    experiment, data = params.load().experiment(name)
-    identity = fingerprint(experiment, datasets.load(data))
-    return result(params.root() / "state" / f"{name}-{identity}")
+    return result(folder)
 
 
 def main() -> None:

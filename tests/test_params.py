@@ -34,6 +34,8 @@ def test_the_committed_file_is_valid_and_immutable():
     assert (data, experiment.process.K) == ("mnist5k", 100)
     with pytest.raises(ValueError, match="frozen"):
         experiment.process.K = 3
+    with pytest.raises(TypeError, match="item assignment"):
+        settings.run["mnist"] = "other"
 
 
 IMPOSSIBLE = {
@@ -53,6 +55,7 @@ IMPOSSIBLE = {
     "data.mnist5k.splits": ({"train": 5000, "tune": 1, "report": 1}, "5002 images"),
     "notebooks.heat_equation.experiment": ("other", "'other' is not switched on"),
     "notebooks.heat_equation.data": ("mnist", "has to be 'mnist5k'"),
+    "notebooks.heat_equation.digit": (64, "there are 64 training images"),
     "run.extra": ("mnist5k", "no experiment of this name"),
     "run.mnist": ("nothing", "no data set 'nothing'"),
 }
@@ -80,6 +83,18 @@ def test_all_problems_are_reported_at_once(project, smoke_settings):
         settings = changed(settings, key, IMPOSSIBLE[key][0])
     told = message(project, settings)
     assert all(f"  {key}:" in told for key in together), told
+
+
+def test_the_heat_equation_needs_noise_and_levels_to_show(project, smoke_settings):
+    settings = changed(smoke_settings, "experiments.mnist.process.sigma", 0.0)
+    assert "notebooks.heat_equation.experiment: " in message(project, settings)
+
+
+def test_a_date_is_a_wrong_type(project):
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(re.sub(r"steps: \d+", "steps: 2024-01-01", text))
+    with pytest.raises(ProjectError, match=r"train\.steps: .*valid integer.*2024-01-01"):
+        params.load()
 
 
 def test_a_missing_key_is_named(project, smoke_settings):
