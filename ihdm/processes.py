@@ -1,24 +1,33 @@
-"""The forward and reverse processes between an image u_0 and its prior state u_K.
+r"""Three processes between an image u_0 and its prior state u_K, behind one interface.
 
-Inverse heat dissipation (Sec. 3.2):
+Each forward process is a Gaussian that is diagonal in the cosine basis `V` of the image plane, with
+a signal scale for each frequency and one noise scale (blurring diffusion models, BDM, Sec. 3):
 
-    q(u_k | u_0)         = N(F(t_k) u_0, sigma^2 I)                          (Eq. 4)
-    p_theta(u_{k-1}|u_k) = N(u_k + f_theta(u_k, k), delta^2 I)               (Eq. 8)
-    p(u_K)               = mean over training images of N(F(t_K) u_0, delta^2 I)
+    q(u_k | u_0) = N(V alpha_k V^T u_0, sigma_k^2 I)                                    (B1)
 
-A process owns its pixel range; outside, images lie in [0, 1]. Sampling and training see a process
-only through `loss`, `prior`, `step` and `K`.
+    InverseHeat   alpha_k = exp(-lambda t_k), constant sigma        Sec. 3.2 of the paper
+    Denoising     one alpha_k for all frequencies                   DDPM, Ho et al. 2020
+    Blurring      both kinds of decay, in continuous time           BDM, Hoogeboom and Salimans 2023
+
+with the squared frequencies `lambda` of Eq. 21. They differ in alpha, sigma, in what the network
+predicts, and in the reverse step. Training and sampling know a process by `K`, `levels`, `loss`,
+`prior` and `step` alone. Time is the level k on the scale 0..K.
+
+A process owns the pixel range that its network sees; all images and states that are passed to it
+or come from it are on the scale where an image lies in [0, 1].
 """
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ihdm.heat import HeatEquation, blur_schedule
-from ihdm.params import Experiment
+from ihdm.heat import HeatEquation, blur_schedule, frequencies, to_frequencies, to_pixels
+from ihdm.settings import BlurringProcess, DenoisingProcess, Experiment, InverseHeatProcess
 
-__all__ = ["InverseHeat", "Step", "from_params"]
+__all__ = ["Blurring", "Denoising", "InverseHeat", "Process", "Step", "from_params"]
 
 
 class Step(NamedTuple):
@@ -35,8 +44,193 @@ class Step(NamedTuple):
     state: Tensor
 
 
-class InverseHeat:
+class Process(ABC):
+    """What B1-B4 say of any process that is diagonal in the cosine basis, and what users call.
+
+    The Gaussians of B1-B4 are given in the process's own pixel range, per frequency, in float64.
+
+    Args:
+        height: image height H in pixels.
+        width: image width W in pixels.
+        K: number of steps of the reverse process.
+    """
+
+    def __init__(self, height: int, width: int, K: int):
+        self.K = K
+        self.squared_frequencies = frequencies(height)[:, None] ** 2 + frequencies(width) ** 2
+
+    @abstractmethod
+    def log_signal(self, k: Tensor) -> Tensor:
+        """log alpha_k of B1: (B,) levels -> (B, H, W) float64."""
+
+    @abstractmethod
+    def noise_scale(self, k: Tensor) -> Tensor:
+        """sigma_k of B1: (B,) levels -> (B,) float64."""
+
+    @abstractmethod
+    def example(self, u_0: Tensor, k: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """A state u_k ~ q(u_k | u_0) and what the network should answer to it.
+
+        Args:
+            u_0: (B, C, H, W) images in [0, 1].
+            k: (B,) levels.
+            noise: (B, C, H, W) of unit variance.
+
+        Returns:
+            Two (B, C, H, W): the state and the target.
+        """
+
+    @abstractmethod
+    def predict(self, network: nn.Module, u_k: Tensor, k: Tensor) -> Tensor:
+        """The network's answer to (B, C, H, W) states at (B,) levels."""
+
+    @abstractmethod
+    def prior(self, u_0: Tensor, noise: Tensor) -> Tensor:
+        """A draw from p(u_K).
+
+        Args:
+            u_0: (B, C, H, W) training images in [0, 1], chosen uniformly.
+            noise: (B, C, H, W) of unit variance.
+
+        Returns:
+            (B, C, H, W) prior states u_K.
+        """
+
+    @abstractmethod
+    def step(self, network: nn.Module, u_k: Tensor, k: int, noise: Tensor) -> Step:
+        """One step of the reverse process; the last one, to k = 0, adds no noise.
+
+        Args:
+            network: the trained network.
+            u_k: (B, C, H, W) states at level k.
+            k: the level to leave, 1..K.
+            noise: (B, C, H, W) of unit variance.
+
+        Returns:
+            The step to level k - 1.
+        """
+
+    def levels(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """(count,) levels as training draws them: integers 1..K, on the generator's device."""
+        device = generator.device if generator is not None else None
+        return torch.randint(1, self.K + 1, (count,), generator=generator, device=device)
+
+    def loss(
+        self,
+        network: nn.Module,
+        u_0: Tensor,
+        k: Tensor | None = None,
+        noise: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """`||network(u_k, k) - target||^2` for u_k ~ q(u_k | u_0); see `example`.
+
+        Args:
+            network: called with (B, C, H, W) images and (B,) levels.
+            u_0: (B, C, H, W) images in [0, 1].
+            k: (B,) levels; drawn where not given.
+            noise: (B, C, H, W) of unit variance; drawn where not given.
+            generator: source of what is not given; draws are made on its device.
+
+        Returns:
+            (B,) the sum of squares over pixels and channels of each example.
+        """
+        device = generator.device if generator is not None else u_0.device
+        if k is None:
+            k = self.levels(len(u_0), generator)
+        if noise is None:
+            noise = torch.randn(u_0.shape, generator=generator, device=device, dtype=u_0.dtype)
+        k = k.to(u_0.device)
+        u_k, target = self.example(u_0, k, noise.to(u_0.device))
+        return (self.predict(network, u_k, k) - target).square().flatten(1).sum(1)
+
+    def mean(self, x_0: Tensor, k: Tensor) -> Tensor:
+        """The mean of B1, `V alpha_k V^T x_0`.
+
+        Args:
+            x_0: (B, C, H, W) images in the process's own pixel range.
+            k: (B,) levels.
+
+        Returns:
+            (B, C, H, W), of the dtype of `x_0`.
+        """
+        alpha = as_images(self.log_signal(k).exp(), x_0)
+        return to_pixels(alpha * to_frequencies(x_0))
+
+    def transition(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """`alpha_{t|s}` and `sigma^2_{t|s}` of q(u_t | u_s), for levels s < t (B2).
+
+        Args:
+            s: (B,) levels.
+            t: (B,) higher levels.
+
+        Returns:
+            Two (B, H, W) float64: signal scale and variance for each frequency.
+
+        Raises:
+            ValueError: the signal-to-noise ratio of a frequency rises from s to t, so that there is
+                no such transition.
+        """
+        log_ratio, _, added = self._between(s, t)
+        return log_ratio.exp(), added * self.noise_scale(t)[:, None, None] ** 2
+
+    def posterior(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q(u_s | u_t, u_0) for levels s < t (B3, B4).
+
+        In the form `mu = (alpha_{t|s} sigma_s^2 u_t + alpha_s sigma^2_{t|s} u_0) / sigma_t^2` and
+        `sigma^2_{t->s} = sigma_s^2 sigma^2_{t|s} / sigma_t^2`, which equals B3-B4 and stays finite
+        where sigma^2_{t|s} is 0, as it is for heat dissipation at frequency zero.
+
+        Args:
+            s: (B,) levels.
+            t: (B,) higher levels.
+
+        Returns:
+            Three (B, H, W) float64: the weights of u_t and of u_0 in the mean, and the variance.
+
+        Raises:
+            ValueError: as `transition`.
+        """
+        log_ratio, kept, added = self._between(s, t)
+        of_u_0 = self.log_signal(s).exp() * added
+        return log_ratio.exp() * kept, of_u_0, added * self.noise_scale(s)[:, None, None] ** 2
+
+    def _between(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log alpha_{t|s}, sigma_s^2 / sigma_t^2 and sigma^2_{t|s} / sigma_t^2."""
+        log_ratio = self.log_signal(t) - self.log_signal(s)
+        sigma_s, sigma_t = self.noise_scale(s), self.noise_scale(t)
+        # Equal scales are kept apart, so that sigma = 0 has its limit.
+        kept = torch.where(sigma_s == sigma_t, 1.0, (sigma_s / sigma_t) ** 2)[:, None, None]
+        # Quotients of alpha underflow to 0 / 0 and differences of variances cancel; this does not.
+        added = -torch.expm1(2 * log_ratio + kept.log())
+        if (added < -1e-9).any():
+            worst, n, m = (int(i) for i in (added == added.min()).nonzero()[0])
+            raise ValueError(
+                f"the schedule of {self!r} gives no transition from level {s[worst].item():g} to "
+                f"{t[worst].item():g}: at the frequency ({n}, {m}) the signal-to-noise ratio rises"
+            )
+        return log_ratio, kept, added.clamp(min=0)
+
+
+def as_images(table: Tensor, like: Tensor) -> Tensor:
+    """(B, H, W) float64 as (B, 1, H, W) of the type and on the device of some images."""
+    return table[:, None].to(like.dtype).to(like.device)
+
+
+def double(k: Tensor) -> Tensor:
+    """Levels in float64, on the CPU where the device has no such type."""
+    return (k.cpu() if k.device.type == "mps" else k).double()
+
+
+class InverseHeat(Process):
     """The inverse heat dissipation model (Sec. 3.2, Algs. 1 and 2).
+
+        q(u_k | u_0)          = N(F(t_k) u_0, sigma^2 I)                         (Eq. 4)
+        p_theta(u_{k-1}|u_k)  = N(u_k + f_theta(u_k, k), delta^2 I)              (Eq. 8)
+        p(u_K)                = mean over training images of N(F(t_K) u_0, delta^2 I)
+
+    Its marginals are those of B1 with `alpha_k = exp(-lambda t_k)`. Its joint distribution is not
+    that of B2, since its u_k are independent given u_0, and its reverse step is not B3-B4.
 
     Args:
         heat: the forward process with its levels.
@@ -51,12 +245,11 @@ class InverseHeat:
     def __init__(self, heat: HeatEquation, sigma: float, delta: float | None = None):
         if sigma < 0 or (delta is not None and delta < 0):
             raise ValueError(f"sigma and delta must not be negative: {sigma}, {delta}")
+        super().__init__(heat.height, heat.width, heat.K)
         self.heat, self.sigma, self._delta = heat, sigma, delta
 
-    @property
-    def K(self) -> int:
-        """Number of steps of the reverse process."""
-        return self.heat.K
+    def __repr__(self) -> str:
+        return f"InverseHeat(sigma_blur={self.heat.sigma_blur.tolist()}, sigma={self.sigma})"
 
     @property
     def delta(self) -> float:
@@ -65,67 +258,165 @@ class InverseHeat:
             raise ValueError("this InverseHeat was made without delta, which sampling needs")
         return self._delta
 
-    def loss(
-        self,
-        network: nn.Module,
-        u_0: Tensor,
-        k: Tensor | None = None,
-        noise: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """`||u_k + f_theta(u_k, k) - F(t_{k-1}) u_0||^2` with u_k ~ q(u_k | u_0) (Alg. 1, Eq. 10).
+    def log_signal(self, k: Tensor) -> Tensor:
+        """`-lambda t_k` with `t_k = sigma_blur_k^2 / 2` (Eqs. 21, 23)."""
+        time = self.heat.sigma_blur[k.cpu()] ** 2 / 2
+        return -self.squared_frequencies * time[:, None, None]
 
-        Args:
-            network: f_theta; called with (B, C, H, W) images and (B,) levels.
-            u_0: (B, C, H, W) images in [0, 1].
-            k: (B,) integer levels in 1..K; drawn uniformly where not given.
-            noise: (B, C, H, W) of unit variance; drawn where not given.
-            generator: source of what is not given; draws are made on its device.
+    def noise_scale(self, k: Tensor) -> Tensor:
+        """sigma, at every level (Eq. 4)."""
+        return torch.full(k.shape, self.sigma, dtype=torch.float64)
 
-        Returns:
-            (B,) the sum of squares over pixels and channels of each example.
-        """
-        device = generator.device if generator is not None else u_0.device
-        if k is None:
-            k = torch.randint(1, self.K + 1, u_0.shape[:1], generator=generator, device=device)
-        if noise is None:
-            noise = torch.randn(u_0.shape, generator=generator, device=device, dtype=u_0.dtype)
-        k, noise = k.to(u_0.device), noise.to(u_0.device)
-        target = self.heat.blur(u_0, k - 1)
+    def mean(self, x_0: Tensor, k: Tensor) -> Tensor:
+        """`F(t_k) x_0`, by the tables of the heat equation."""
+        return self.heat.blur(x_0, k)
+
+    def example(self, u_0: Tensor, k: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """u_k and the step from it to the less blurred image, `F(t_{k-1}) u_0 - u_k` (Alg. 1)."""
         u_k = self.heat.blur(u_0, k) + self.sigma * noise
-        return (u_k + network(u_k, k) - target).square().flatten(1).sum(1)
+        return u_k, self.heat.blur(u_0, k - 1) - u_k
+
+    def predict(self, network: nn.Module, u_k: Tensor, k: Tensor) -> Tensor:
+        """f_theta(u_k, k) of Eq. 8; the network sees [0, 1]."""
+        return network(u_k, k)
 
     def prior(self, u_0: Tensor, noise: Tensor) -> Tensor:
-        """A draw from the kernel density prior p(u_K) (Sec. 3.2): `F(t_K) u_0 + delta noise`.
-
-        Args:
-            u_0: (B, C, H, W) training images in [0, 1], chosen uniformly.
-            noise: (B, C, H, W) of unit variance.
-
-        Returns:
-            (B, C, H, W) prior states u_K.
-        """
+        """`F(t_K) u_0 + delta noise`, the kernel density prior (Sec. 3.2)."""
         return self.heat.blur(u_0, self.K) + self.delta * noise
 
     def step(self, network: nn.Module, u_k: Tensor, k: int, noise: Tensor) -> Step:
-        """One step of Alg. 2, `u_k + f_theta(u_k, k) + delta noise` (Eq. 8).
-
-        The last step, to k = 0, adds no noise (App. B.1).
-
-        Args:
-            network: f_theta.
-            u_k: (B, C, H, W) states at level k.
-            k: the level to leave, 1..K.
-            noise: (B, C, H, W) of unit variance.
-
-        Returns:
-            The step to level k - 1.
-        """
-        mean = u_k + network(u_k, torch.full((len(u_k),), k, device=u_k.device))
+        """`u_k + f_theta(u_k, k) + delta noise` (Eq. 8, Alg. 2; App. B.1 for the last step)."""
+        mean = u_k + self.predict(network, u_k, torch.full((len(u_k),), k, device=u_k.device))
         return Step(k - 1, mean, mean + self.delta * noise if k > 1 else mean)
 
 
-def from_params(experiment: Experiment, height: int, width: int) -> InverseHeat:
+class NoisePrediction(Process):
+    """A process whose network predicts the noise in pixel space and whose reverse step is B3-B4.
+
+    The network sees images in [-1, 1]; the prior is the standard normal in that range.
+    """
+
+    def example(self, u_0: Tensor, k: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """`V alpha_k V^T u_0 + sigma_k noise`, and the noise."""
+        sigma = self.noise_scale(k).to(u_0.dtype).to(u_0.device)[:, None, None, None]
+        return to_unit(self.mean(to_symmetric(u_0), k) + sigma * noise), noise
+
+    def predict(self, network: nn.Module, u_k: Tensor, k: Tensor) -> Tensor:
+        """eps_theta(u_k, k)."""
+        return network(to_symmetric(u_k), k)
+
+    def prior(self, u_0: Tensor, noise: Tensor) -> Tensor:
+        """The noise itself, a draw from N(0, I) on [-1, 1]; the images do not enter."""
+        return to_unit(noise)
+
+    def step(self, network: nn.Module, u_k: Tensor, k: int, noise: Tensor) -> Step:
+        """A draw from B3-B4 with `u_0 = (u_k - sigma_k V^T eps_theta) / alpha_k`."""
+        s, t = (torch.full((1,), level, device=u_k.device) for level in (k - 1, k))
+        log_ratio, kept, added = self._between(s, t)
+        sigma_s, sigma_t = (self.noise_scale(level)[:, None, None] for level in (s, t))
+        # alpha_s / alpha_t as one factor, which stays finite where alpha_t is nearly 0.
+        of_estimate = added * torch.exp(-log_ratio)
+        of_state = log_ratio.exp() * kept + of_estimate
+        eps = to_frequencies(self.predict(network, u_k, t.expand(len(u_k))))
+        x_k = to_frequencies(to_symmetric(u_k))
+        mean = as_images(of_state, u_k) * x_k - as_images(of_estimate * sigma_t, u_k) * eps
+        state = mean
+        if k > 1:
+            state = mean + as_images(sigma_s * added.sqrt(), u_k) * to_frequencies(noise)
+        return Step(k - 1, to_unit(to_pixels(mean)), to_unit(to_pixels(state)))
+
+
+def to_symmetric(u: Tensor) -> Tensor:
+    """From [0, 1] to [-1, 1]."""
+    return 2 * u - 1
+
+
+def to_unit(x: Tensor) -> Tensor:
+    """From [-1, 1] to [0, 1]."""
+    return (x + 1) / 2
+
+
+class Denoising(NoisePrediction):
+    """The denoising diffusion model (DDPM, Ho et al. 2020), the baseline of the paper.
+
+    Its linear schedule of 1,000 steps, from 1e-4 to 0.02, rescaled to any number of steps by the
+    limit that the product of its `1 - beta` approaches,
+
+        alpha_k^2 = exp(-0.1 s - 9.95 s^2),  s = k / K,   sigma_k^2 = 1 - alpha_k^2
+
+    (rescaled betas themselves would exceed 1 for K up to 20).
+
+    Args:
+        height: image height in pixels.
+        width: image width in pixels.
+        K: number of steps.
+    """
+
+    def __repr__(self) -> str:
+        return f"Denoising(K={self.K})"
+
+    def log_signal(self, k: Tensor) -> Tensor:
+        """`-(0.1 s + 9.95 s^2) / 2`, the same for every frequency."""
+        return self._log_alpha(k)[:, None, None].expand(-1, *self.squared_frequencies.shape)
+
+    def noise_scale(self, k: Tensor) -> Tensor:
+        """`sqrt(1 - alpha_k^2)`."""
+        return (-torch.expm1(2 * self._log_alpha(k))).sqrt()
+
+    def _log_alpha(self, k: Tensor) -> Tensor:
+        s = double(k) / self.K
+        return -(0.1 * s + 9.95 * s**2) / 2
+
+
+class Blurring(NoisePrediction):
+    """The blurring diffusion model (BDM, Hoogeboom and Salimans 2023), B5-B8, with t = k / K.
+
+        alpha_t = a_t ((1 - d_min) exp(-lambda tau_t) + d_min)                  (B6, B7)
+        tau_t   = (sigma_blur_max sin(pi t / 2)^2)^2 / 2                        (B5)
+        log(a_t^2 / sigma_t^2) = -2 log tan(t (b - c) + c),  a_t^2 + sigma_t^2 = 1,
+        b = arctan(e^5), c = arctan(e^-5)                                       (B8)
+
+    Args:
+        height: image height in pixels.
+        width: image width in pixels.
+        K: number of steps of the reverse process; training draws real levels.
+        sigma_blur_max: width of the blur at t = 1 in pixels; 0 gives a DDPM with cosine schedule.
+        d_min: share of every frequency that is never blurred away.
+    """
+
+    def __init__(
+        self, height: int, width: int, K: int, sigma_blur_max: float = 20, d_min: float = 0.001
+    ):
+        super().__init__(height, width, K)
+        self.sigma_blur_max, self.d_min = sigma_blur_max, torch.tensor(d_min, dtype=torch.float64)
+
+    def __repr__(self) -> str:
+        return f"Blurring(K={self.K}, sigma_blur_max={self.sigma_blur_max:g})"
+
+    def log_signal(self, k: Tensor) -> Tensor:
+        """log alpha_t of B6-B7."""
+        t = double(k) / self.K
+        tau = (self.sigma_blur_max * torch.sin(torch.pi * t / 2) ** 2) ** 2 / 2
+        d_min = self.d_min.to(t.device)
+        heat = torch.log1p(-d_min) - self.squared_frequencies.to(t.device) * tau[:, None, None]
+        log_a = F.logsigmoid(self._log_snr(t)) / 2
+        return log_a[:, None, None] + torch.logaddexp(heat, d_min.log())
+
+    def noise_scale(self, k: Tensor) -> Tensor:
+        """sigma_t of B8."""
+        return torch.sigmoid(-self._log_snr(double(k) / self.K)).sqrt()
+
+    def levels(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Real numbers in [0, K)."""
+        device = generator.device if generator is not None else None
+        return self.K * torch.rand(count, generator=generator, device=device)
+
+    def _log_snr(self, t: Tensor) -> Tensor:
+        low, high = torch.tensor([-5.0, 5.0], dtype=torch.float64).exp().arctan()
+        return -2 * torch.log(torch.tan(t * (high - low) + low))
+
+
+def from_params(experiment: Experiment, height: int, width: int) -> Process:
     """The process that an experiment of params.yaml describes.
 
     Args:
@@ -134,6 +425,12 @@ def from_params(experiment: Experiment, height: int, width: int) -> InverseHeat:
         width: image width in pixels.
     """
     settings = experiment.process
-    schedule = blur_schedule(settings.K, settings.sigma_blur_min, settings.sigma_blur_max)
-    heat = HeatEquation(height, width, schedule)
-    return InverseHeat(heat, settings.sigma, experiment.sampling.delta)
+    match settings:
+        case InverseHeatProcess():
+            schedule = blur_schedule(settings.K, settings.sigma_blur_min, settings.sigma_blur_max)
+            heat = HeatEquation(height, width, schedule)
+            return InverseHeat(heat, settings.sigma, experiment.sampling.delta)
+        case DenoisingProcess():
+            return Denoising(height, width, settings.K)
+        case BlurringProcess():
+            return Blurring(height, width, settings.K, settings.sigma_blur_max)

@@ -4,6 +4,8 @@
     results/pdf/NAME/FIGURE.pdf         in the DVC cache
     results/metrics/NAME.json           numbers
     results/metrics/NAME/TABLE.csv      curves
+    results/weights/EXPERIMENT.safetensors, results/samples/EXPERIMENT.safetensors
+                                        in the DVC cache
 
 NAME is the notebook's name, with the experiment where it runs for each. A notebook that is run by
 hand shows its figures and writes nothing.
@@ -17,11 +19,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from ihdm import params
-from ihdm.params import Settings
+from ihdm.settings import ProjectError, Settings
 
-__all__ = ["Results"]
+__all__ = ["Results", "drawn"]
 
 
 class Results:
@@ -101,7 +106,41 @@ class Results:
         if self._folder is not None:
             shutil.copyfile(path, self._file("weights", f"{experiment}.safetensors"))
 
+    def samples(self, states: Mapping[int, Tensor], experiment: str) -> None:
+        """Publishes what was drawn from an experiment, for the notebooks that compare; see `drawn`.
+
+        Args:
+            states: level -> (N, C, H, W) states of the same samples.
+            experiment: whose samples they are.
+        """
+        if self._folder is not None:
+            path = self._file("samples", f"{experiment}.safetensors")
+            save_file({str(k): u.contiguous() for k, u in states.items()}, path)
+
     def _file(self, *parts: str) -> Path:
         path = self._folder.joinpath(*parts)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+
+def drawn(experiment: str) -> dict[int, Tensor]:
+    """The samples that the notebook `03-samples` drew from an experiment.
+
+    Args:
+        experiment: its name in params.yaml.
+
+    Returns:
+        level -> (N, C, H, W) float32 states, from K down to the images at 0; the same samples at
+        every level.
+
+    Raises:
+        ProjectError: they are missing or damaged.
+    """
+    path = params.root() / "results" / "samples" / f"{experiment}.safetensors"
+    try:
+        states = load_file(path)
+    except (FileNotFoundError, SafetensorError) as error:
+        raise ProjectError(
+            f"{path} is missing or damaged ({error}): run `dvc repro --force samples@{experiment}`"
+        ) from None
+    return {k: states[str(k)] for k in sorted(map(int, states), reverse=True)}

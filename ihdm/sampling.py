@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from ihdm import progress, seeds
 from ihdm.datasets import to_unit
-from ihdm.processes import InverseHeat, Step
+from ihdm.processes import Process, Step
 
 __all__ = ["draw", "noises", "reverse", "starts"]
 
 
 @torch.no_grad()
 def reverse(
-    process: InverseHeat,
+    process: Process,
     network: nn.Module,
     u_K: Tensor,
     noise: Iterable[Tensor] | None = None,
@@ -70,7 +70,7 @@ def normals(
 
 
 def starts(
-    process: InverseHeat, images: NDArray[np.uint8], seed: int, samples: Sequence[int]
+    process: Process, images: NDArray[np.uint8], seed: int, samples: Sequence[int]
 ) -> Tensor:
     """Prior states u_K ~ p(u_K) of chosen samples (Sec. 3.2).
 
@@ -110,7 +110,7 @@ def noises(shape: Sequence[int], seed: int, samples: Sequence[int]) -> Iterator[
 
 
 def draw(
-    process: InverseHeat,
+    process: Process,
     network: nn.Module,
     u_K: Tensor,
     seed: int,

@@ -8,7 +8,7 @@ The frequency of coefficient (n, m) is `pi sqrt(n^2/W^2 + m^2/H^2)` radians per 
 import torch
 from torch import Tensor
 
-from ihdm.heat import cosine_basis, frequencies
+from ihdm.heat import frequencies, to_frequencies
 
 __all__ = ["radial_psd"]
 
@@ -29,7 +29,7 @@ def radial_psd(images: Tensor) -> tuple[Tensor, Tensor]:
     """
     H, W = images.shape[-2:]
     u = images.detach().to("cpu", torch.float64)
-    squared = (cosine_basis(H) @ u @ cosine_basis(W).T).square().mean((0, 1))
+    squared = to_frequencies(u).square().mean((0, 1))
     size = max(H, W)
     n, m = (torch.arange(side, dtype=torch.float64) * (size / side) for side in (H, W))
     ring = torch.hypot(n[:, None], m).round().long()

@@ -42,7 +42,7 @@ from ihdm import (
     unet,
 )
 from ihdm.datasets import Images
-from ihdm.params import Experiment, ProjectError
+from ihdm.settings import Experiment, ProjectError
 
 __all__ = ["Finished", "fingerprint", "follow", "run"]
 

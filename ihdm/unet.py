@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ihdm.params import Experiment
+from ihdm.settings import Experiment
 
 __all__ = ["UNet", "from_params", "level_embedding"]
 

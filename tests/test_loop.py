@@ -5,8 +5,8 @@ from accelerate import Accelerator
 
 from ihdm import loop
 from ihdm.heat import HeatEquation, blur_schedule
-from ihdm.params import Train
 from ihdm.processes import InverseHeat
+from ihdm.settings import Train
 from ihdm.unet import UNet
 
 

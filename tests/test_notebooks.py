@@ -1,6 +1,7 @@
 """The notebooks as files, and the pipeline that runs them, with real DVC, papermill and Jupyter."""
 
 import ast
+import copy
 import hashlib
 import json
 import os
@@ -12,13 +13,18 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbclient import NotebookClient
+from PIL import Image
 from ruamel.yaml import YAML
 
-from tests.conftest import REPOSITORY, write_settings
+from ihdm import params
+from ihdm.results import drawn
+from tests.conftest import REPOSITORY, make_small, plain, write_settings
 from tests.test_training import change, gone, wait_for_checkpoint
 
+EXPERIMENTS = ("mnist", "mnist_ddpm", "mnist_blurring", "mnist_colour")
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 FILTER = f'"{sys.executable}" -m nbstripout --keep-id --extra-keys "metadata.language_info"'
 DRIVER = f'"{Path(sys.executable).with_name("git-nbdiffdriver")}" diff --use-filter'
@@ -65,8 +71,9 @@ def finished_source(smoke_source, tmp_path_factory):
         "data",
         "strip",
         "heat-equation",
-        "train@mnist",
-        "samples@mnist",
+        "blurring-diffusion",
+        "asymptotics",
+        *(f"{stage}@{experiment}" for stage in ("train", "samples") for experiment in EXPERIMENTS),
     }
     return project
 
@@ -118,7 +125,7 @@ def test_every_stage_depends_on_the_modules_that_its_notebook_uses():
             used.add(module)
             waiting |= graph[module] - used
         # Settings are parameters of the stage, and a progress bar changes no result.
-        expected = {f"ihdm/{module}.py" for module in used - {"params", "progress"}}
+        expected = {f"ihdm/{module}.py" for module in used - {"params", "settings", "progress"}}
         assert expected == {d for d in stage["deps"] if d.startswith("ihdm/")}, match[1]
         checked += 1
     assert checked == len(NOTEBOOKS)
@@ -162,9 +169,10 @@ def test_two_runs_give_the_same_bytes(finished):
 
 def test_an_edit_runs_only_what_depends_on_it(finished, smoke_settings):
     change(finished, smoke_settings, "experiments.mnist.sampling.delta", 0.02)
-    assert ran(dvc("repro")) == ["check", "samples@mnist"]
+    compared = ["asymptotics", "blurring-diffusion", "check", "samples@mnist"]
+    assert sorted(ran(dvc("repro"))) == compared
     write_settings(finished, smoke_settings)
-    assert ran(dvc("repro")) == ["check", "samples@mnist"]
+    assert sorted(ran(dvc("repro"))) == compared
 
     weights = (finished / "results/weights/mnist.safetensors").read_bytes()
     change(finished, smoke_settings, "experiments.mnist.train.learning_rate", 0.01)
@@ -204,11 +212,42 @@ def test_a_notebook_run_by_hand_leaves_git_and_dvc_alone(finished):
     assert ran(dvc("repro")) == ["strip"]
     assert ran(dvc("repro")) == []
 
+    path = finished / "notebooks" / "03-samples.ipynb"
     path.write_text(path.read_text().replace("# 3. Samples", "# 3. Some samples"))
     difference = shell("git", "diff")
     assert "Some samples" in difference
     assert "output" not in difference
     assert "Traceback" not in difference
+
+
+def test_the_folder_of_pictures_in_the_readme_needs_its_entries_alone(finished, smoke_settings):
+    readme = (REPOSITORY / "README.md").read_text()
+    entries = re.search(r"```yaml\n(run:.*?)```", readme, re.DOTALL)[1]
+    # Under the headings of the committed file, so that its marked blocks are known.
+    text = (REPOSITORY / "params.yaml").read_text()
+    for heading, lines in re.findall(r"^(\w+):\n((?:  .*\n)+)", entries, re.MULTILINE):
+        assert heading in ("run", "data", "experiments")
+        text = re.sub(rf"(?ms)^({heading}:\n.*?)(?=^\w|\Z)", lambda m, x=lines: m[1] + x, text)
+    told = plain(YAML(typ="safe", pure=True).load(text))
+    before = params.load(REPOSITORY / "params.yaml")
+    ((name, data),) = told["run"].items() - before.run.items()
+    (finished / "params.yaml").write_text(text)
+    assert params.load().experiment(name)[1] == data
+
+    settings = copy.deepcopy(smoke_settings)
+    settings["run"][name] = data
+    settings["data"][data] = told["data"][data] | {"splits": {"train": 6, "tune": 2, "report": 2}}
+    settings["experiments"][name] = told["experiments"][name]
+    make_small(settings["experiments"][name])
+    write_settings(finished, settings)
+    folder = finished / told["data"][data]["path"]
+    folder.mkdir(parents=True)
+    for i in range(10):
+        noise = np.random.default_rng(i).integers(0, 256, (80, 100, 3), np.uint8)
+        Image.fromarray(noise).save(folder / f"{i}.png")
+    assert f"samples@{name}" in ran(dvc("repro", f"samples@{name}"))
+    assert (finished / f"results/figures/03-samples-{name}/uncurated.png").is_file()
+    assert drawn(name)[0].shape[1:] == (3, 64, 64)
 
 
 def interrupted_training(project, settings, number):

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from ihdm import params
-from ihdm.params import ProjectError
+from ihdm.settings import ProjectError
 from tests.conftest import REPOSITORY, write_settings
 
 
@@ -52,10 +52,19 @@ IMPOSSIBLE = {
     "experiments.mnist.train.ema": (1.0, "less than 1"),
     "experiments.mnist.train.cooldown": (100, "exceed the 6 steps"),
     "experiments.mnist.sampling.delta": (-1, "greater than or equal to 0"),
+    "experiments.mnist_ddpm.sampling.delta": (0.1, "a denoising process has no delta"),
+    "experiments.mnist_colour.sampling.delta": (None, "is missing"),
+    "experiments.mnist_blurring.process.sigma_blur_max": (-1, "greater than or equal to 0"),
+    "experiments.mnist_blurring.process.sigma": (0.1, "not a known setting"),
+    "data.colour5k.colours.background": ([0.3, 0], "lower end comes first"),
+    "data.photos.size": (65, "less than or equal to 64"),
     "data.mnist5k.splits": ({"train": 5000, "tune": 1, "report": 1}, "5002 images"),
     "notebooks.heat_equation.experiment": ("other", "'other' is not switched on"),
-    "notebooks.heat_equation.data": ("mnist", "has to be 'mnist5k'"),
+    "notebooks.heat_equation.data": ("mnist", "gives 'mnist5k' to 'mnist'"),
     "notebooks.heat_equation.digit": (64, "there are 64 training images"),
+    "notebooks.blurring_diffusion.denoising": ("mnist_blurring", "is of the kind blurring"),
+    "notebooks.blurring_diffusion.data": ("colour5k", "gives 'mnist5k' to"),
+    "notebooks.asymptotics.sigma_blur": ([0.5, 4], "0.5 is not above sigma_blur_min"),
     "run.extra": ("mnist5k", "no experiment of this name"),
     "run.mnist": ("nothing", "no data set 'nothing'"),
 }

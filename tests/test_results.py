@@ -7,7 +7,8 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 from ihdm import figures
-from ihdm.results import Results
+from ihdm.results import Results, drawn
+from ihdm.settings import ProjectError
 
 
 @pytest.fixture
@@ -64,3 +65,13 @@ def test_a_grid_shows_every_picture_and_strips_leave_gaps():
     assert [len(axes.images) for axes in figure.axes] == [0, 1, 1, 1]
     assert figure.axes[0].get_ylabel() == "a"
     plt.close("all")
+
+
+def test_samples_come_back_from_the_prior_to_the_image(project, record):
+    states = {level: torch.rand(2, 1, 4, 4) for level in (0, 10, 4)}
+    record.samples(states, "mnist")
+    back = drawn("mnist")
+    assert list(back) == [10, 4, 0]
+    assert all(torch.equal(back[level], states[level]) for level in states)
+    with pytest.raises(ProjectError, match="dvc repro --force samples@other"):
+        drawn("other")

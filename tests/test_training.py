@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from ihdm import checkpoints, datasets, params, training
-from ihdm.params import ProjectError
+from ihdm.settings import ProjectError
 from tests.conftest import write_settings
 
 

