@@ -51,6 +51,7 @@ def make_small(experiment):
     """Gives an experiment a network and a budget of seconds."""
     experiment["process"]["K"] = 4
     experiment["network"] |= {"channels": 8, "groups": 2, "multipliers": [1, 1, 1]}
+    experiment["network"]["attention_levels"] = [2]
     experiment["train"] |= {"steps": 6, "batch": 4, "warmup": 2, "cooldown": 2}
     experiment["train"] |= {"log_every": 2, "checkpoint_every": 2, "precision": "float32"}
 
