@@ -114,93 +114,99 @@ COMPARED = {
 }
 
 
-def _between_sections(raw: dict[str, Any]) -> list[str]:
+def _part(raw: Any, *keys: Any) -> dict[str, Any]:
+    for key in keys:
+        raw = raw.get(key) if isinstance(raw, dict) else None
+    return raw if isinstance(raw, dict) else {}
+
+
+def _valid(kind: Any, value: Any) -> Any:
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(value, default=str))
+    except ValidationError:
+        return None
+
+
+def _between_sections(raw: dict[str, Any]) -> Iterator[str]:
     """Problems that no section can see alone, found even where other values are wrong."""
-
-    def part(*keys: Any) -> dict[str, Any]:
-        value: Any = raw
-        for key in keys:
-            value = value.get(key) if isinstance(value, dict) else None
-        return value if isinstance(value, dict) else {}
-
-    def valid(kind: Any, value: Any) -> Any:
-        try:
-            return TypeAdapter(kind).validate_json(json.dumps(value, default=str))
-        except ValidationError:
-            return None
-
-    problems = []
-    run = {e: d for e, d in part("run").items() if isinstance(e, str) and isinstance(d, str)}
-    for experiment, data in run.items():
-        key = f"run.{experiment}"
-        if experiment not in part("experiments"):
-            problems.append(f"{key}: there is no experiment of this name under `experiments`")
-        if data not in part("data"):
-            problems.append(f"{key}: there is no data set '{data}' under `data`")
-        images = valid(DataSet, part("data", data))
-        network = valid(Network, part("experiments", experiment, "network"))
-        if images and network:
-            halvings = len(network.multipliers) - 1
-            for side in sorted(set(images.shape[1:])):
-                if side % 2**halvings:
-                    problems.append(
-                        f"experiments.{experiment}.network.multipliers: {halvings} halvings do not "
-                        f"divide the side of {side} pixels of '{data}'"
-                    )
-    for name in part("experiments"):
-        kind = part("experiments", name, "process").get("kind")
-        delta = part("experiments", name, "sampling").get("delta")
+    run = _part(raw, "run").items()
+    run = {name: data for name, data in run if isinstance(name, str) and isinstance(data, str)}
+    for name, data in run.items():
+        yield from _of_run(raw, name, data)
+    for name in _part(raw, "experiments"):
+        kind = _part(raw, "experiments", name, "process").get("kind")
+        delta = _part(raw, "experiments", name, "sampling").get("delta")
         key = f"experiments.{name}.sampling.delta"
         if kind == "inverse_heat" and delta is None:
-            problems.append(f"{key}: is missing")
+            yield f"{key}: is missing"
         if kind in ("denoising", "blurring") and delta is not None:
-            problems.append(f"{key}: a {kind} process has no delta")
-    for name, notebook in part("notebooks").items():
-        sets: dict[str, str] = {}
-        for key, kind in COMPARED.get(name, {}).items():
-            experiment = notebook.get(key) if isinstance(notebook, dict) else None
-            if not isinstance(experiment, str):
-                continue
-            if experiment not in run:
-                problems.append(
-                    f"notebooks.{name}.{key}: '{experiment}' is not switched on in `run`"
+            yield f"{key}: a {kind} process has no delta"
+    for notebook, compared in COMPARED.items():
+        yield from _of_experiments(raw, run, notebook, compared)
+    yield from _of_settings(raw)
+
+
+def _of_run(raw: dict[str, Any], name: str, data: str) -> Iterator[str]:
+    """Whether an experiment and its data set exist and fit."""
+    if name not in _part(raw, "experiments"):
+        yield f"run.{name}: there is no experiment of this name under `experiments`"
+    if data not in _part(raw, "data"):
+        yield f"run.{name}: there is no data set '{data}' under `data`"
+    images = _valid(DataSet, _part(raw, "data", data))
+    network = _valid(Network, _part(raw, "experiments", name, "network"))
+    if images and network:
+        halvings = len(network.multipliers) - 1
+        for side in sorted(set(images.shape[1:])):
+            if side % 2**halvings:
+                yield (
+                    f"experiments.{name}.network.multipliers: {halvings} halvings do not "
+                    f"divide the side of {side} pixels of '{data}'"
                 )
-                continue
-            sets[run[experiment]] = experiment
-            process = valid(AnyProcess, part("experiments", experiment, "process"))
-            if process and process.kind != kind:
-                problems.append(
-                    f"notebooks.{name}.{key}: '{experiment}' is of the kind {process.kind}, the "
-                    f"notebook needs one of the kind {kind}"
-                )
-            elif process and kind == "inverse_heat" and (process.sigma == 0 or process.K < 2):
-                problems.append(
-                    f"notebooks.{name}.{key}: the notebook shows levels and noise, and needs an "
-                    "experiment with sigma above 0 and K of at least 2"
-                )
-        if sets and set(sets) != {notebook.get("data")}:
-            given = ", ".join(f"'{data}' to '{experiment}'" for data, experiment in sets.items())
-            problems.append(
-                f"notebooks.{name}.data: has to be the data set of the experiments that the "
-                f"notebook names; `run` gives {given}"
+
+
+def _of_experiments(
+    raw: dict[str, Any], run: dict[str, str], notebook: str, compared: dict[str, str]
+) -> Iterator[str]:
+    """Whether the experiments that a notebook names are on, of the right kind and data."""
+    named = {key: _part(raw, "notebooks", notebook).get(key) for key in compared}
+    for key, name in named.items():
+        if not isinstance(name, str):
+            continue
+        where, kind = f"notebooks.{notebook}.{key}", compared[key]
+        process = _valid(AnyProcess, _part(raw, "experiments", name, "process"))
+        if name not in run:
+            yield f"{where}: '{name}' is not switched on in `run`"
+        elif process and process.kind != kind:
+            yield f"{where}: '{name}' is of the kind {process.kind}, the notebook needs {kind}"
+        elif process and kind == "inverse_heat" and (process.sigma == 0 or process.K < 2):
+            yield (
+                f"{where}: the notebook shows levels and noise, and needs an experiment with "
+                "sigma above 0 and K of at least 2"
             )
-    limits = part("experiments", part("notebooks", "asymptotics").get("experiment"), "process")
-    widths = part("notebooks", "asymptotics").get("sigma_blur")
-    process = valid(InverseHeatProcess, limits)
-    for width in valid(tuple[float, ...], widths) or () if process else ():
-        if not process.sigma_blur_min < width <= process.sigma_blur_max:
-            problems.append(
+    given = {run[name]: name for name in named.values() if name in run}
+    if given and set(given) != {_part(raw, "notebooks", notebook).get("data")}:
+        listing = ", ".join(f"'{data}' to '{name}'" for data, name in given.items())
+        yield (
+            f"notebooks.{notebook}.data: has to be the data set of the experiments that the "
+            f"notebook names; `run` gives {listing}"
+        )
+
+
+def _of_settings(raw: dict[str, Any]) -> Iterator[str]:
+    """Whether the values that a notebook shows exist in what it shows."""
+    shown = _part(raw, "notebooks", "heat_equation")
+    images, digit = _valid(DataSet, _part(raw, "data", shown.get("data"))), shown.get("digit")
+    if images and isinstance(digit, int) and digit >= images.splits.train:
+        yield f"notebooks.heat_equation.digit: there are {images.splits.train} training images"
+    shown = _part(raw, "notebooks", "asymptotics")
+    limits = _part(raw, "experiments", shown.get("experiment"), "process")
+    process = _valid(InverseHeatProcess, limits)
+    for width in _valid(tuple[float, ...], shown.get("sigma_blur")) or ():
+        if process and not process.sigma_blur_min < width <= process.sigma_blur_max:
+            yield (
                 f"notebooks.asymptotics.sigma_blur: {width:g} is not above sigma_blur_min and up "
                 f"to sigma_blur_max, {process.sigma_blur_min:g} and {process.sigma_blur_max:g}"
             )
-    shown = part("notebooks", "heat_equation")
-    images = valid(DataSet, part("data", shown.get("data")))
-    digit = shown.get("digit")
-    if images and isinstance(digit, int) and digit >= images.splits.train:
-        problems.append(
-            f"notebooks.heat_equation.digit: there are {images.splits.train} training images"
-        )
-    return problems
 
 
 def digest(*settings: Settings) -> str:

@@ -62,7 +62,10 @@ IMPOSSIBLE = {
     "notebooks.heat_equation.experiment": ("other", "'other' is not switched on"),
     "notebooks.heat_equation.data": ("mnist", "gives 'mnist5k' to 'mnist'"),
     "notebooks.heat_equation.digit": (64, "there are 64 training images"),
-    "notebooks.blurring_diffusion.denoising": ("mnist_blurring", "is of the kind blurring"),
+    "notebooks.blurring_diffusion.denoising": (
+        "mnist_blurring",
+        "of the kind blurring, the notebook needs denoising",
+    ),
     "notebooks.blurring_diffusion.data": ("colour5k", "gives 'mnist5k' to"),
     "notebooks.asymptotics.sigma_blur": ([0.5, 4], "0.5 is not above sigma_blur_min"),
     "run.extra": ("mnist5k", "no experiment of this name"),
