@@ -6,15 +6,17 @@ edges, clipped to [0, 1]. Colour carries meaning or is not used.
 
 import logging
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize, SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
 from torch import Tensor
 
-__all__ = ["graphical_models", "grid", "image", "strips", "style"]
+__all__ = ["Signed", "graphical_models", "grid", "image", "strips", "style"]
 
 COLUMN_WIDTH = 8.0
 
@@ -38,24 +40,46 @@ def style() -> None:
     )
 
 
-def image(axes: Axes, picture: Tensor, diverging: float | None = None) -> None:
+class Signed(NamedTuple):
+    """A picture of signed values, drawn from blue through white (0) to red.
+
+    Attributes:
+        picture: (C, H, W); the first channel is drawn.
+        limit: the value of full colour; the largest of the picture where not given.
+        linear: where given, colours are logarithmic outside this share of the limit.
+        mark: row and column of a pixel to mark.
+    """
+
+    picture: Tensor
+    limit: float | None = None
+    linear: float | None = None
+    mark: tuple[int, int] | None = None
+
+
+def image(axes: Axes, picture: Tensor | Signed) -> None:
     """Draws one picture without axes.
 
     Args:
         axes: where to draw.
-        picture: (C, H, W).
-        diverging: where given, the picture's first channel is signed and is shown from minus this
-            value (blue) through 0 (white) to this value (red).
+        picture: (C, H, W) in [0, 1], or signed.
     """
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    if isinstance(picture, Signed):
+        values = picture.picture[0].numpy()
+        limit = picture.limit or float(abs(values).max()) or 1.0
+        norm = Normalize(-limit, limit)
+        if picture.linear is not None:
+            norm = SymLogNorm(picture.linear * limit, vmin=-limit, vmax=limit)
+        axes.imshow(values, cmap="RdBu_r", norm=norm)
+        if picture.mark is not None:
+            axes.plot(picture.mark[1], picture.mark[0], "x", color="black", markersize=5)
+        return
     pixels = picture.permute(1, 2, 0).numpy()
-    if diverging is not None:
-        axes.imshow(pixels[..., 0], cmap="RdBu_r", vmin=-diverging, vmax=diverging)
-    elif len(picture) == 1:
+    if len(picture) == 1:
         axes.imshow(pixels[..., 0], cmap="gray", vmin=0, vmax=1)
     else:
         axes.imshow(pixels.clip(0, 1))
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
 
 
 def grid(pictures: Tensor, columns: int) -> Figure:
@@ -78,10 +102,9 @@ def grid(pictures: Tensor, columns: int) -> Figure:
 
 
 def strips(
-    rows: Sequence[Sequence[Tensor | None]],
+    rows: Sequence[Sequence[Tensor | Signed | None]],
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
-    diverging: dict[int, float] | None = None,
 ) -> Figure:
     """A table of pictures with labels at the left and on top.
 
@@ -89,10 +112,9 @@ def strips(
         rows: pictures (C, H, W) of each row, all of one size; None leaves a place empty.
         row_labels: one for each row, or none.
         column_labels: one for each column, or none.
-        diverging: columns of signed pictures, with the value of full colour; see `image`.
     """
     columns = max(len(row) for row in rows)
-    _, H, W = next(picture for row in rows for picture in row if picture is not None).shape
+    _, H, W = next(picture.shape for row in rows for picture in row if isinstance(picture, Tensor))
     side = COLUMN_WIDTH / (columns + (0.8 if row_labels else 0))
     height = side * H / W * len(rows) + (0.3 if column_labels else 0)
     figure, axes = plt.subplots(len(rows), columns, figsize=(COLUMN_WIDTH, height), squeeze=False)
@@ -103,7 +125,7 @@ def strips(
             if picture is None:
                 axes[index, column].set_axis_off()
             else:
-                image(axes[index, column], picture, (diverging or {}).get(column))
+                image(axes[index, column], picture)
     for place, label in zip(axes[:, 0], row_labels, strict=False):
         place.set_axis_on()
         place.set(xticks=[], yticks=[])

@@ -106,11 +106,27 @@ def _reason(error: Any) -> str:
     return f"{message} (it is {error['input']!r})"
 
 
-# The experiments that a notebook names, and the kind of process that each has to have.
+# What a notebook can need of an experiment that it names.
+NEEDS = {
+    "inverse_heat": "inverse heat dissipation with sigma above 0 and K of at least 2",
+    "sigma_zero": "inverse heat dissipation with sigma = 0",
+    "denoising": "a denoising process",
+    "blurring": "a blurring process",
+}
+ONE = {"experiment": "inverse_heat"}
+TWO = {kind: kind for kind in ("inverse_heat", "denoising")}
+THREE = TWO | {"blurring": "blurring"}
 COMPARED = {
-    "heat_equation": {"experiment": "inverse_heat"},
-    "blurring_diffusion": {kind: kind for kind in ("inverse_heat", "denoising", "blurring")},
-    "asymptotics": {"experiment": "inverse_heat"},
+    "heat_equation": ONE,
+    "blurring_diffusion": THREE,
+    "asymptotics": ONE,
+    "psd_duality": THREE,
+    "noise_scale": ONE,
+    "sigma_zero": ONE | {"sigma_zero": "sigma_zero"},
+    "colour_and_shape": ONE,
+    "interpolation": TWO,
+    "input_gradients": TWO,
+    "nearest_neighbours": THREE,
 }
 
 
@@ -176,13 +192,8 @@ def _of_experiments(
         process = _valid(AnyProcess, _part(raw, "experiments", name, "process"))
         if name not in run:
             yield f"{where}: '{name}' is not switched on in `run`"
-        elif process and process.kind != kind:
-            yield f"{where}: '{name}' is of the kind {process.kind}, the notebook needs {kind}"
-        elif process and kind == "inverse_heat" and (process.sigma == 0 or process.K < 2):
-            yield (
-                f"{where}: the notebook shows levels and noise, and needs an experiment with "
-                "sigma above 0 and K of at least 2"
-            )
+        elif process and not _serves(process, kind):
+            yield f"{where}: the notebook needs {NEEDS[kind]}, which '{name}' is not"
     given = {run[name]: name for name in named.values() if name in run}
     if given and set(given) != {_part(raw, "notebooks", notebook).get("data")}:
         listing = ", ".join(f"'{data}' to '{name}'" for data, name in given.items())
@@ -190,6 +201,14 @@ def _of_experiments(
             f"notebooks.{notebook}.data: has to be the data set of the experiments that the "
             f"notebook names; `run` gives {listing}"
         )
+
+
+def _serves(process: AnyProcess, kind: str) -> bool:
+    if not isinstance(process, InverseHeatProcess):
+        return process.kind == kind
+    if kind == "sigma_zero":
+        return process.sigma == 0
+    return kind == "inverse_heat" and process.sigma > 0 and process.K >= 2
 
 
 def _of_settings(raw: dict[str, Any]) -> Iterator[str]:

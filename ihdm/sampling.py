@@ -3,11 +3,14 @@
     u_K ~ p(u_K);   u_{k-1} = mu_theta(u_k, k) + delta eps_k,   k = K ... 1;   no noise at the end
 
 Every sample has random generators of its own, seeded by the seed of the set and the index of the
-sample: one for its prior state, one for its noise. So the draws of a
-sample do not depend on the batch that it is in, and two samples can share either of the two.
+sample: one for its prior state, one for its noise. So the draws of a sample do not depend on the
+batch that it is in, and two samples can share either of the two. A sample can also lie between two
+others (App. D); see `interpolation`.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +21,24 @@ from ihdm import progress, seeds
 from ihdm.datasets import to_unit
 from ihdm.processes import Process, Step
 
-__all__ = ["draw", "noises", "reverse", "starts"]
+__all__ = ["Between", "Sample", "draw", "noises", "reverse", "starts"]
+
+
+class Between(NamedTuple):
+    """A sample between two others.
+
+    Attributes:
+        first: index of the sample at the angle 0.
+        second: index of the sample at the angle pi/2.
+        angle: in radians.
+    """
+
+    first: int
+    second: int
+    angle: float
+
+
+Sample = int | Between
 
 
 @torch.no_grad()
@@ -70,7 +90,7 @@ def normals(
 
 
 def starts(
-    process: Process, images: NDArray[np.uint8], seed: int, samples: Sequence[int]
+    process: Process, images: NDArray[np.uint8], seed: int, samples: Sequence[Sample]
 ) -> Tensor:
     """Prior states u_K ~ p(u_K) of chosen samples (Sec. 3.2).
 
@@ -78,35 +98,60 @@ def starts(
         process: the process, with its prior.
         images: (N, C, H, W) uint8 training images; only those that are drawn are read.
         seed: seed of the set of samples.
-        samples: index of each sample in the set.
+        samples: index of each sample in the set, or the two that it lies between.
 
     Returns:
         (len(samples), C, H, W) float32 on the CPU.
     """
-    u_0, noise = [], []
-    for index in samples:
+    drawn = {}
+    for index in indices(samples):
         generator = seeds.generator(seed, seeds.PRIOR, index)
-        chosen = int(torch.randint(len(images), (1,), generator=generator))
-        u_0.append(to_unit(images[chosen]))
-        noise.append(torch.randn(u_0[-1].shape, generator=generator))
+        u_0 = to_unit(images[int(torch.randint(len(images), (1,), generator=generator))])
+        drawn[index] = u_0, torch.randn(u_0.shape, generator=generator)
+    u_0 = [linear(sample, {index: u for index, (u, _) in drawn.items()}) for sample in samples]
+    noise = [
+        spherical(sample, {index: eps for index, (_, eps) in drawn.items()}) for sample in samples
+    ]
     return process.prior(torch.stack(u_0), torch.stack(noise))
 
 
-def noises(shape: Sequence[int], seed: int, samples: Sequence[int]) -> Iterator[Tensor]:
+def noises(shape: Sequence[int], seed: int, samples: Sequence[Sample]) -> Iterator[Tensor]:
     """The noise of chosen samples, endlessly, one tensor for each step of `reverse`.
 
     Args:
         shape: (C, H, W) of one image.
         seed: seed of the set of samples.
-        samples: index of each sample in the set; a repeated index repeats its noise.
+        samples: index of each sample in the set, or the two that it lies between; a repeated index
+            repeats its noise.
 
     Yields:
         (len(samples), C, H, W) float32 of unit variance, on the CPU.
     """
-    own = {index: seeds.generator(seed, seeds.NOISE, index) for index in samples}
+    own = {index: seeds.generator(seed, seeds.NOISE, index) for index in indices(samples)}
     while True:
         drawn = {index: torch.randn(tuple(shape), generator=own[index]) for index in own}
-        yield torch.stack([drawn[index] for index in samples])
+        yield torch.stack([spherical(sample, drawn) for sample in samples])
+
+
+def indices(samples: Sequence[Sample]) -> list[int]:
+    """Every index that samples need, once."""
+    pairs = ((s.first, s.second) if isinstance(s, Between) else (s,) for s in samples)
+    return list(dict.fromkeys(index for pair in pairs for index in pair))
+
+
+def linear(sample: Sample, drawn: dict[int, Tensor]) -> Tensor:
+    if not isinstance(sample, Between):
+        return drawn[sample]
+    share = sample.angle / (math.pi / 2)
+    return (1 - share) * drawn[sample.first] + share * drawn[sample.second]
+
+
+def spherical(sample: Sample, drawn: dict[int, Tensor]) -> Tensor:
+    """Keeps the variance of independent noise."""
+    if not isinstance(sample, Between):
+        return drawn[sample]
+    a, b = drawn[sample.first], drawn[sample.second]
+    return math.cos(sample.angle) * a + math.sin(sample.angle) * b
 
 
 def draw(
@@ -114,7 +159,7 @@ def draw(
     network: nn.Module,
     u_K: Tensor,
     seed: int,
-    samples: Sequence[int],
+    samples: Sequence[Sample],
     levels: Sequence[int] = (0,),
     k: int | None = None,
     batch: int = 64,
@@ -126,7 +171,7 @@ def draw(
         network: its trained network, in evaluation mode; its device is used.
         u_K: (N, C, H, W) prior states, or states at the level `k`.
         seed: seed of the noise.
-        samples: (N,) index of each sample, which names its noise.
+        samples: (N,) index of each sample, which names its noise, or the two it lies between.
         levels: the levels to keep.
         k: the level of the given states; K where not given.
         batch: samples at a time.

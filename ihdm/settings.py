@@ -259,6 +259,7 @@ class Experiment(Settings):
         return self.process, self.network, self.train, self.sampling
 
 
+Levels = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
 Photograph = Literal["astronaut", "chelsea", "china", "coffee", "flower", "rocket"]
 
 
@@ -276,7 +277,7 @@ class HeatEquationNotebook(Settings):
 class TrainingNotebook(Settings):
     """Settings of `02-training`."""
 
-    levels: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
+    levels: Levels
     levels_measured: PositiveInt
     images_per_level: AtLeastTwo
     seed: NonNegativeInt
@@ -317,6 +318,88 @@ class AsymptoticsNotebook(Settings):
     sigma_blur: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
 
 
+class PsdDualityNotebook(Settings):
+    """Settings of `06-psd-duality`."""
+
+    inverse_heat: str
+    denoising: str
+    blurring: str
+    data: str
+    photographs: Annotated[tuple[Photograph, ...], Field(min_length=2)]
+    photograph_size: Annotated[int, Field(ge=16)]
+    band: tuple[PositiveFloat, PositiveFloat]
+    levels: Levels
+    seed: NonNegativeInt
+
+
+class NoiseScaleNotebook(Settings):
+    """Settings of `07-noise-scale`."""
+
+    experiment: str
+    data: str
+    delta: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=2)]
+    samples: AtLeastTwo
+    rows: PositiveInt
+    held_out: AtLeastTwo
+
+
+class SigmaZeroNotebook(Settings):
+    """Settings of `08-sigma-zero`, which compares an experiment with one without noise."""
+
+    experiment: str
+    sigma_zero: str
+    data: str
+    samples: PositiveInt
+    trajectories: AtLeastTwo
+    images: AtLeastTwo
+    frames: Levels
+    seed: NonNegativeInt
+
+
+class ColourAndShapeNotebook(Settings):
+    """Settings of `09-colour-and-shape`."""
+
+    experiment: str
+    data: str
+    noises: AtLeastTwo
+    starts: AtLeastTwo
+
+
+class InterpolationNotebook(Settings):
+    """Settings of `10-interpolation`."""
+
+    inverse_heat: str
+    denoising: str
+    data: str
+    pairs: AtLeastTwo
+    points: AtLeastTwo
+    rows: PositiveInt
+
+
+class InputGradientsNotebook(Settings):
+    """Settings of `11-input-gradients`."""
+
+    inverse_heat: str
+    denoising: str
+    data: str
+    images: AtLeastTwo
+    pixels: Annotated[tuple[tuple[Share, Share], ...], Field(min_length=1)]
+    late: Annotated[float, Field(gt=0, le=1)]
+    levels: Levels
+    seed: NonNegativeInt
+
+
+class NearestNeighboursNotebook(Settings):
+    """Settings of `12-nearest-neighbours`."""
+
+    inverse_heat: str
+    denoising: str
+    blurring: str
+    data: str
+    neighbours: PositiveInt
+    rows: PositiveInt
+
+
 class Notebooks(Settings):
     """What each notebook shows."""
 
@@ -325,6 +408,13 @@ class Notebooks(Settings):
     samples: SamplesNotebook
     blurring_diffusion: BlurringDiffusionNotebook
     asymptotics: AsymptoticsNotebook
+    psd_duality: PsdDualityNotebook
+    noise_scale: NoiseScaleNotebook
+    sigma_zero: SigmaZeroNotebook
+    colour_and_shape: ColourAndShapeNotebook
+    interpolation: InterpolationNotebook
+    input_gradients: InputGradientsNotebook
+    nearest_neighbours: NearestNeighboursNotebook
 
 
 class Params(Settings):

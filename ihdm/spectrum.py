@@ -1,23 +1,44 @@
-"""Power spectra of images in the cosine basis.
+r"""Power spectra of images in the cosine basis.
 
     PSD(f) = mean of |V^T u|^2 over the coefficients (n, m) whose frequency is near f     (App. B.6)
 
 The frequency of coefficient (n, m) is `pi sqrt(n^2/W^2 + m^2/H^2)` radians per pixel (Eq. 21).
 """
 
+from typing import NamedTuple
+
 import torch
+from scipy.stats import linregress
 from torch import Tensor
 
 from ihdm.heat import frequencies, to_frequencies
+from ihdm.processes import Process
 
-__all__ = ["radial_psd"]
+__all__ = ["PowerLaw", "additivity", "power_law", "radial_psd", "rings", "signal_and_noise"]
+
+
+def rings(height: int, width: int) -> Tensor:
+    """The partition of the frequency plane into equal-frequency contours (Fig. 10).
+
+    The contours are rings of width `pi / max(H, W)` around its multiples.
+
+    Args:
+        height: image height H in pixels.
+        width: image width W in pixels.
+
+    Returns:
+        (H, W) integers, the ring of each coefficient; those from max(H, W) on lie in the corner of
+        the plane, beyond the highest frequency of one axis.
+    """
+    size = max(height, width)
+    n, m = (torch.arange(side, dtype=torch.float64) * (size / side) for side in (height, width))
+    return torch.hypot(n[:, None], m).round().long()
 
 
 def radial_psd(images: Tensor) -> tuple[Tensor, Tensor]:
     """The one-dimensional PSD, averaged over equal-frequency contours (App. B.6).
 
-    The contours are rings of width `pi / max(H, W)` around its multiples, up to the highest
-    frequency of one axis; what lies beyond in the corners of the plane is left out.
+    What lies in the corners of the plane is left out; see `rings`.
 
     Args:
         images: (B, C, H, W), in any unit.
@@ -28,10 +49,88 @@ def radial_psd(images: Tensor) -> tuple[Tensor, Tensor]:
             averaged over contour, channels and images.
     """
     H, W = images.shape[-2:]
-    u = images.detach().to("cpu", torch.float64)
-    squared = to_frequencies(u).square().mean((0, 1))
-    size = max(H, W)
-    n, m = (torch.arange(side, dtype=torch.float64) * (size / side) for side in (H, W))
-    ring = torch.hypot(n[:, None], m).round().long()
-    power = torch.stack([squared[ring == r].mean() for r in range(size)])
-    return frequencies(size), power
+    squared = to_frequencies(images.detach().to("cpu", torch.float64)).square().mean((0, 1))
+    ring = rings(H, W)
+    power = torch.stack([squared[ring == r].mean() for r in range(max(H, W))])
+    return frequencies(max(H, W)), power
+
+
+class PowerLaw(NamedTuple):
+    """`power = constant / frequency^alpha`.
+
+    Attributes:
+        alpha: the exponent.
+        error: its standard error, as if the rings were independent.
+        constant: the power at 1 radian per pixel.
+    """
+
+    alpha: float
+    error: float
+    constant: float
+
+
+def power_law(frequency: Tensor, power: Tensor, band: tuple[float, float]) -> PowerLaw:
+    """Least squares of log power on log frequency within a band (Sec. 3.3).
+
+    Rings count as often as a logarithmic axis shows them: frequencies are first averaged in bins of
+    equal width in log frequency, since three quarters of all rings lie in the upper two octaves.
+
+    Args:
+        frequency: (R,) radians per pixel, as `radial_psd` gives it.
+        power: (R,) the PSD.
+        band: lowest and highest frequency of the fit.
+
+    Raises:
+        ValueError: fewer than three bins lie in the band.
+    """
+    inside = (frequency >= band[0]) & (frequency <= band[1])
+    x, y = frequency[inside].log2(), power[inside].log2()
+    bins = (4 * x).floor().unique(return_inverse=True)[1]
+    if bins.unique().numel() < 3:
+        raise ValueError(f"the band {band} holds fewer than three quarter-octaves of frequencies")
+    means = [(x[bins == b].mean().item(), y[bins == b].mean().item()) for b in bins.unique()]
+    fit = linregress(*zip(*means, strict=True))
+    return PowerLaw(-float(fit.slope), float(fit.stderr), float(2**fit.intercept))
+
+
+def signal_and_noise(process: Process, u_0: Tensor, k: int) -> tuple[Tensor, float]:
+    """The two parts of `E |V^T u_k|^2 = alpha_k^2 |V^T u_0|^2 + sigma_k^2` (B1).
+
+    Args:
+        process: the forward process.
+        u_0: (B, C, H, W) images in [0, 1].
+        k: level.
+
+    Returns:
+        (B, C, H, W) float64 power of the mean of u_k, and the variance of the noise, both on the
+        scale where images lie in [0, 1].
+    """
+    level, none = torch.tensor([k]), torch.zeros_like(u_0, dtype=torch.float64)
+    mean = process.example(u_0.double(), level, none)[0]
+    sigma = (process.example(u_0.double(), level, none + 1)[0] - mean).mean().item()
+    return to_frequencies(mean).square(), sigma**2
+
+
+def additivity(process: Process, u_0: Tensor, k: int, noise: Tensor) -> float:
+    """How far the spectrum of a drawn u_k is from the sum of the spectra of its two parts.
+
+    Args:
+        process: the forward process.
+        u_0: (B, C, H, W) images in [0, 1].
+        k: level.
+        noise: (B, C, H, W) of unit variance.
+
+    Returns:
+        The root mean square over rings, but that of frequency zero, of the difference in units of
+        the standard deviation that the sum predicts; 1 is expected where they add.
+    """
+    B, C, H, W = u_0.shape
+    signal, variance = signal_and_noise(process, u_0, k)
+    drawn = radial_psd(process.example(u_0, torch.tensor([k]), noise)[0])[1]
+    ring, scores = rings(H, W), []
+    for r in range(1, max(H, W)):
+        power = signal[..., ring == r].mean()
+        # Of a squared Gaussian with this mean square and variance, averaged over the ring.
+        spread = 2 * variance**2 + 4 * variance * power
+        scores.append((drawn[r] - power - variance) / (spread / (B * C * (ring == r).sum())).sqrt())
+    return torch.stack(scores).square().mean().sqrt().item()

@@ -29,7 +29,6 @@ def reference():
 def smoke_settings():
     """params.yaml of the repository with a network and budgets that take seconds."""
     settings = plain(YAML(typ="safe", pure=True).load(REPOSITORY / "params.yaml"))
-    del settings["run"]["mnist_sigma0"]
     for data in set(settings["run"].values()):
         settings["data"][data]["splits"] = {"train": 64, "tune": 16, "report": 16}
     for experiment in settings["experiments"].values():
@@ -39,6 +38,13 @@ def smoke_settings():
     settings["notebooks"]["samples"] |= {"samples": 8, "sequences": 2, "frames": 3, "branches": 2}
     settings["notebooks"]["samples"] |= {"splits": [0.75, 0.25], "starts": 2, "per_start": 2}
     settings["notebooks"]["blurring_diffusion"] |= {"photograph_size": 16, "frames": 3}
+    settings["notebooks"]["psd_duality"]["photograph_size"] = 64
+    settings["notebooks"]["noise_scale"] |= {"samples": 2, "rows": 1, "held_out": 4}
+    settings["notebooks"]["sigma_zero"] |= {"samples": 8, "trajectories": 2, "images": 4}
+    settings["notebooks"]["colour_and_shape"] |= {"noises": 2, "starts": 2}
+    settings["notebooks"]["interpolation"] |= {"pairs": 4, "points": 3, "rows": 1}
+    settings["notebooks"]["input_gradients"] |= {"images": 4, "pixels": [[0.5, 0.5]]}
+    settings["notebooks"]["nearest_neighbours"] |= {"neighbours": 2, "rows": 1}
     return settings
 
 

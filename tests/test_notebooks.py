@@ -24,7 +24,7 @@ from ihdm.results import drawn
 from tests.conftest import REPOSITORY, make_small, plain, write_settings
 from tests.test_training import change, gone, wait_for_checkpoint
 
-EXPERIMENTS = ("mnist", "mnist_ddpm", "mnist_blurring", "mnist_colour")
+EXPERIMENTS = ("mnist", "mnist_ddpm", "mnist_blurring", "mnist_sigma0", "mnist_colour")
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 FILTER = f'"{sys.executable}" -m nbstripout --keep-id --extra-keys "metadata.language_info"'
 DRIVER = f'"{Path(sys.executable).with_name("git-nbdiffdriver")}" diff --use-filter'
@@ -70,9 +70,7 @@ def finished_source(smoke_source, tmp_path_factory):
         "check",
         "data",
         "strip",
-        "heat-equation",
-        "blurring-diffusion",
-        "asymptotics",
+        *(path.stem[3:] for path in NOTEBOOKS if path.stem[3:] not in ("training", "samples")),
         *(f"{stage}@{experiment}" for stage in ("train", "samples") for experiment in EXPERIMENTS),
     }
     return project

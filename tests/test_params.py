@@ -68,6 +68,8 @@ IMPOSSIBLE = {
     ),
     "notebooks.blurring_diffusion.data": ("colour5k", "gives 'mnist5k' to"),
     "notebooks.asymptotics.sigma_blur": ([0.5, 4], "0.5 is not above sigma_blur_min"),
+    "notebooks.sigma_zero.sigma_zero": ("mnist", "sigma = 0, which 'mnist' is not"),
+    "notebooks.psd_duality.band": ([0.1], "missing|tuple|length|at least"),
     "run.extra": ("mnist5k", "no experiment of this name"),
     "run.mnist": ("nothing", "no data set 'nothing'"),
 }

@@ -3,7 +3,9 @@ import pytest
 import torch
 from scipy.fft import dctn, idctn
 
-from ihdm.spectrum import radial_psd
+from ihdm.heat import HeatEquation, blur_schedule
+from ihdm.processes import Blurring, Denoising, InverseHeat
+from ihdm.spectrum import additivity, power_law, radial_psd, rings, signal_and_noise
 
 
 def test_white_noise_is_flat_and_parseval_holds_within_the_rings():
@@ -31,5 +33,57 @@ def test_a_power_law_keeps_its_exponent():
     radius[0, 0] = 1
     u = torch.from_numpy(idctn(1 / radius, norm="ortho")[None, None])
     frequency, power = radial_psd(u)
-    slope = np.polyfit(frequency[4:].log().numpy(), power[4:].log().numpy(), 1)[0]
-    assert slope == pytest.approx(-2, abs=0.02)
+    law = power_law(frequency, power, (0.2, 3))
+    assert law.alpha == pytest.approx(2, abs=0.02)
+    assert law.constant == pytest.approx((np.pi / size) ** 2, rel=0.05)
+
+
+def test_the_error_of_an_exponent_covers_what_noise_does_to_it():
+    frequency = torch.linspace(0.02, 3, 200, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    scores = []
+    for _ in range(200):
+        # Bins of equal logarithmic width hold more rings the higher they lie; even them out.
+        noise = torch.randn(200, generator=generator).double()
+        law = power_law(frequency, torch.exp(-1.5 * frequency.log() + 0.1 * noise), (0.02, 3))
+        scores.append((law.alpha - 1.5) / law.error)
+    assert abs(np.mean(scores)) < 0.3
+    assert 0.5 < np.std(scores) < 2
+
+
+def test_a_band_without_frequencies_is_refused():
+    frequency, power = radial_psd(torch.rand(1, 1, 8, 8))
+    with pytest.raises(ValueError, match="band"):
+        power_law(frequency, power, (0.5, 0.6))
+
+
+def test_rings_partition_the_plane():
+    ring = rings(8, 16)
+    assert ring.shape == (8, 16)
+    assert ring[0, 5] == 5
+    assert ring[3, 0] == 6
+    assert ring[4, 6] == 10
+
+
+@pytest.mark.parametrize(
+    "process",
+    [
+        InverseHeat(HeatEquation(32, 32, blur_schedule(10, 0.5, 16)), 0.1),
+        Denoising(32, 32, 10),
+        Blurring(32, 32, 10, 10),
+    ],
+)
+def test_the_spectra_of_image_and_noise_add(process):
+    generator = torch.Generator().manual_seed(0)
+    u_0, noise = torch.rand(2, 4, 3, 32, 32, generator=generator)
+    for k in (1, 5, 10):
+        assert additivity(process, u_0, k, noise) == pytest.approx(1, abs=0.4)
+        assert additivity(process, u_0, k, 1.2 * noise) > 2
+    signal, variance = signal_and_noise(process, u_0, 5)
+    drawn = torch.cat(
+        [process.example(u_0, torch.tensor([5]), n)[0] for n in torch.randn(50, *u_0.shape)]
+    )
+    ring = rings(32, 32) == 20
+    assert radial_psd(drawn)[1][20].item() == pytest.approx(
+        signal[..., ring].mean().item() + variance, rel=0.05
+    )

@@ -1,0 +1,85 @@
+r"""Input gradients of a network: what of its input an output pixel depends on (Sec. 4, Fig. 8).
+
+    g = d network(u_k, k)[c, y, x] / d u_k
+
+For inverse heat dissipation the answer is the step f_theta, without the state that it is added to;
+for a model that predicts noise it is the noise. The pixel's own derivative contains what the step
+removes of the pixel itself; it is left out of the measures, which ask how the surroundings act.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ihdm.processes import Process
+
+__all__ = ["Shape", "input_gradient", "shape"]
+
+
+class Shape(NamedTuple):
+    """The form of input gradients around their pixel, which itself is left out.
+
+    Attributes:
+        symmetry: (B,) share of the energy that a function of the distance alone explains.
+        radius: (B,) distance within which 90 % of the energy lies, in pixels.
+        adjacent: (B,) mean over the four adjacent pixels, signed.
+    """
+
+    symmetry: Tensor
+    radius: Tensor
+    adjacent: Tensor
+
+
+def input_gradient(
+    process: Process, network: nn.Module, u_k: Tensor, k: int, pixel: tuple[int, int]
+) -> Tensor:
+    """The gradient of one output pixel's first channel with respect to the input.
+
+    Args:
+        process: the process that the network was trained for.
+        network: in evaluation mode; in float32, since bfloat16 has the precision of a percent.
+        u_k: (B, C, H, W) states.
+        k: their level.
+        pixel: row and column of the output.
+
+    Returns:
+        (B, C, H, W) float32 on the CPU, per unit of the scale where images lie in [0, 1].
+    """
+    device = next(network.parameters()).device
+    u = u_k.to(device).requires_grad_()
+    answer = process.predict(network, u, torch.full((len(u),), k, device=device))
+    # Images do not see each other, so that the sum has the gradient of each in its place.
+    (gradient,) = torch.autograd.grad(answer[:, 0, pixel[0], pixel[1]].sum(), u)
+    return gradient.cpu()
+
+
+def shape(gradient: Tensor, pixel: tuple[int, int], share: float = 0.9) -> Shape:
+    """Symmetry, radius and sign of input gradients; only the first channel is looked at.
+
+    Symmetry is measured on the largest disc around the pixel that lies inside the image, where each
+    distance (in whole pixels) has all its directions.
+
+    Args:
+        gradient: (B, C, H, W), from `input_gradient`.
+        pixel: the output pixel that it belongs to.
+        share: of the energy that the radius holds.
+    """
+    g = gradient[:, 0].double()
+    H, W = g.shape[1:]
+    y, x = torch.arange(H)[:, None] - pixel[0], torch.arange(W) - pixel[1]
+    distance = torch.hypot(y.double(), x.double())
+    others = distance > 0
+    inside = others & (distance <= min(pixel[0], pixel[1], H - 1 - pixel[0], W - 1 - pixel[1]))
+    ring, flat = distance[inside].round().long(), g[:, inside]
+    explained = torch.zeros(len(g), dtype=torch.float64)
+    for r in ring.unique():
+        explained += (ring == r).sum() * flat[:, ring == r].mean(1) ** 2
+    order = distance[others].argsort()
+    energy = g[:, others][:, order].square().cumsum(1)
+    first = (energy >= share * energy[:, -1:]).double().argmax(1)
+    return Shape(
+        explained / flat.square().sum(1).clamp(min=1e-300),
+        distance[others][order][first],
+        g[:, distance == 1].mean(1),
+    )

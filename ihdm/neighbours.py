@@ -1,0 +1,70 @@
+"""Euclidean nearest neighbours among training images (App. D.4)."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ihdm.datasets import to_unit
+
+__all__ = ["Neighbours", "nearest", "normalised_shape"]
+
+
+class Neighbours(NamedTuple):
+    """What is nearest to each image.
+
+    Attributes:
+        distance: (N, count) float32 Euclidean distances over all pixels, the nearest first.
+        index: (N, count) indices of the training images.
+    """
+
+    distance: Tensor
+    index: Tensor
+
+
+def normalised_shape(images: Tensor) -> Tensor:
+    """What is left of images where colour, brightness and contrast do not count.
+
+    Args:
+        images: (..., C, H, W).
+
+    Returns:
+        (..., H, W), the mean over channels, shifted and scaled to mean 0 and standard deviation 1
+        in each image.
+    """
+    grey = images.mean(-3)
+    spread = grey.flatten(-2).std(-1)[..., None, None].clamp(min=1e-6)
+    return (grey - grey.mean((-2, -1), keepdim=True)) / spread
+
+
+def nearest(
+    queries: Tensor,
+    images: NDArray[np.uint8],
+    count: int = 1,
+    view: Callable[[Tensor], Tensor] = lambda images: images,
+    batch: int = 1024,
+) -> Neighbours:
+    """The training images nearest to each image, in batches, so that any set fits into memory.
+
+    Args:
+        queries: (N, C, H, W) images in [0, 1].
+        images: (M, C, H, W) uint8 training images, memory-mapped or not.
+        count: how many neighbours, at most M.
+        view: what of the images is compared, such as `normalised_shape`.
+        batch: training images at a time.
+    """
+    flat = view(queries.float()).flatten(1)
+    distance = torch.empty(len(flat), 0)
+    index = torch.empty(len(flat), 0, dtype=torch.long)
+    for first in range(0, len(images), batch):
+        part = view(to_unit(images[first : first + batch])).flatten(1)
+        # Without the matrix product, whose cancellation would blur small distances.
+        found = torch.cdist(flat, part, compute_mode="donot_use_mm_for_euclid_dist")
+        distance = torch.cat([distance, found], 1)
+        index = torch.cat([index, torch.arange(first, first + len(part)).expand(len(flat), -1)], 1)
+        distance, order = distance.sort(dim=1, stable=True)
+        distance, index = distance[:, :count], index.gather(1, order[:, :count])
+    return Neighbours(distance, index)

@@ -1,0 +1,96 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ihdm import gradients
+from ihdm.heat import HeatEquation, blur_schedule
+from ihdm.processes import Denoising, InverseHeat
+
+
+class Filter(torch.nn.Module):
+    """A network whose answer is a convolution, the same at every level."""
+
+    def __init__(self, kernel):
+        super().__init__()
+        self.kernel = torch.nn.Parameter(torch.as_tensor(kernel)[None, None])
+
+    def forward(self, u, k):
+        return F.conv2d(u, self.kernel, padding="same")
+
+
+def inverse_heat(size):
+    return InverseHeat(HeatEquation(size, size, blur_schedule(4, 0.5, 4)), 0.01)
+
+
+def test_the_gradient_of_a_filter_is_its_kernel():
+    kernel = torch.arange(9.0).view(3, 3)
+    u = torch.rand(2, 1, 9, 9)
+    gradient = gradients.input_gradient(inverse_heat(9), Filter(kernel), u, 2, (4, 3))
+    assert gradient.shape == u.shape
+    for own in gradient:
+        assert torch.allclose(own[0, 3:6, 2:5], kernel)
+        assert own.abs().sum() == pytest.approx(kernel.sum().item())
+    # A process whose network sees [-1, 1] changes its input by two for each unit outside.
+    doubled = gradients.input_gradient(Denoising(9, 9, 4), Filter(kernel), u, 2, (4, 3))
+    assert torch.allclose(doubled, 2 * gradient)
+
+
+def test_a_gradient_that_is_wrong_would_be_seen_by_finite_differences():
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Tanh())
+    network.append(torch.nn.Conv2d(4, 1, 3, padding=1))
+
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = network.double()
+
+        def forward(self, u, k):
+            return self.layers(u)
+
+    u = torch.rand(1, 1, 5, 5, dtype=torch.float64)
+    gradient = gradients.input_gradient(inverse_heat(5), Network(), u, 1, (2, 2))
+    step = torch.zeros_like(u)
+    step[0, 0, 1, 3] = 1e-6
+    with torch.no_grad():
+        difference = (network(u + step) - network(u - step))[0, 0, 2, 2] / 2e-6
+    assert gradient[0, 0, 1, 3].item() == pytest.approx(difference.item(), rel=1e-6)
+
+
+def rotationally_symmetric(size, width):
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    distance = torch.hypot(y - size // 2.0, x - size // 2.0)
+    return torch.exp(-((distance.round() / width) ** 2))[None, None]
+
+
+def test_symmetry_is_one_for_a_function_of_the_distance_and_none_for_an_odd_one():
+    even = rotationally_symmetric(21, 3)
+    odd = even * (torch.arange(21) - 10)
+    centre = (10, 10)
+    assert gradients.shape(even, centre).symmetry.item() == pytest.approx(1)
+    assert gradients.shape(odd, centre).symmetry.item() == pytest.approx(0, abs=1e-12)
+    both = gradients.shape(torch.cat([even, even + odd]), centre).symmetry
+    assert 0 < both[1] < both[0]
+
+
+def test_the_centre_does_not_count():
+    even = rotationally_symmetric(21, 3)
+    other = even.clone()
+    other[0, 0, 10, 10] = -100
+    for first, second in zip(
+        gradients.shape(even, (10, 10)), gradients.shape(other, (10, 10)), strict=True
+    ):
+        assert torch.equal(first, second)
+
+
+def test_the_radius_holds_nine_tenths_of_the_energy():
+    spots = torch.zeros(1, 1, 21, 21)
+    spots[0, 0, 10, 12], spots[0, 0, 10, 15], spots[0, 0, 3, 10] = 0.8**0.5, 0.15**0.5, 0.05**0.5
+    assert gradients.shape(spots, (10, 10)).radius.item() == pytest.approx(5)
+    assert gradients.shape(spots, (10, 10), share=0.5).radius.item() == pytest.approx(2)
+
+
+def test_adjacent_pixels_keep_their_sign():
+    laplacian = torch.zeros(1, 1, 9, 9)
+    laplacian[0, 0, 3:6, 3:6] = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]])
+    assert gradients.shape(laplacian, (4, 4)).adjacent.item() == -1

@@ -1,0 +1,58 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ihdm import interpolation, sampling
+from ihdm.heat import HeatEquation, blur_schedule
+from ihdm.processes import Denoising, InverseHeat
+from ihdm.sampling import Between
+from tests.test_sampling import Pull
+
+PROCESSES = {
+    "inverse heat": InverseHeat(HeatEquation(8, 8, blur_schedule(4, 0.5, 4)), 0.01, 0.0125),
+    "denoising": Denoising(8, 8, 4),
+}
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 256, (10, 1, 8, 8), np.uint8)
+
+
+@pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES.keys())
+def test_paths_begin_and_end_in_the_samples(process, images):
+    drawn = interpolation.paths(process, Pull(), images, seed=3, pairs=2, points=4)
+    assert drawn.shape == (2, 4, 1, 8, 8)
+    u_K = sampling.starts(process, images, 3, range(4))
+    samples = sampling.draw(process, Pull(), u_K, 3, range(4))[0].unflatten(0, (2, 2))
+    assert (drawn[:, 0] - samples[:, 0]).abs().max() < 1e-5
+    assert (drawn[:, -1] - samples[:, 1]).abs().max() < 1e-5
+
+
+def test_noise_between_two_samples_keeps_its_variance_and_turns_evenly():
+    angles = [0, 0.4, math.pi / 4, math.pi / 2]
+    noise = next(sampling.noises((1, 100, 100), 0, [Between(3, 4, angle) for angle in angles]))
+    assert noise.flatten(1).std(1).tolist() == pytest.approx([1] * 4, abs=0.03)
+    own = next(sampling.noises((1, 100, 100), 0, [3, 4]))
+    assert torch.equal(noise[0], own[0])
+    for between, angle in zip(noise, angles, strict=True):
+        along = torch.corrcoef(torch.stack([between.flatten(), own[0].flatten()]))[0, 1].item()
+        assert along == pytest.approx(math.cos(angle), abs=0.03)
+
+
+def test_the_start_of_heat_dissipation_is_mixed_linearly(images):
+    still = InverseHeat(HeatEquation(8, 8, blur_schedule(4, 0.5, 4)), 0.01, 0.0)
+    a, middle, b = sampling.starts(still, images, 0, [0, Between(0, 1, math.pi / 4), 1])
+    assert (middle - (a + b) / 2).abs().max() < 1e-6
+
+
+def test_smoothness_of_a_line_of_a_jump_and_of_a_detour():
+    a, b = torch.zeros(1, 2, 2), torch.ones(1, 2, 2)
+    line = torch.stack([a + t * (b - a) for t in (0, 0.25, 0.5, 0.75, 1)])
+    jump = torch.stack([a, a, a, b, b])
+    detour = torch.stack([a, -a - b, b, b, b])
+    found = interpolation.smoothness(torch.stack([line, jump, detour]))
+    assert found.jump.tolist() == pytest.approx([0.25, 1, 2])
+    assert found.length.tolist() == pytest.approx([1, 1, 3])

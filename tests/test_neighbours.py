@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cdist
+
+from ihdm import neighbours
+
+
+@pytest.mark.parametrize("batch", [7, 1024])
+def test_neighbours_are_those_of_all_distances(batch):
+    images = np.random.default_rng(0).integers(0, 256, (50, 3, 4, 5), np.uint8)
+    queries = torch.rand(6, 3, 4, 5)
+    found = neighbours.nearest(queries, images, count=3, batch=batch)
+    every = cdist(queries.flatten(1).numpy(), images.reshape(50, -1) / 255)
+    assert (found.index.numpy() == every.argsort(1)[:, :3]).all()
+    assert abs(found.distance.numpy() - np.sort(every, 1)[:, :3]).max() < 1e-5
+
+
+def test_a_training_image_is_its_own_neighbour():
+    images = np.random.default_rng(0).integers(0, 256, (20, 1, 4, 4), np.uint8)
+    found = neighbours.nearest(torch.from_numpy(images[7:8]) / 255, images)
+    assert found.index.item() == 7
+    assert found.distance.item() < 1e-6
+
+
+def test_normalised_shape_knows_no_colour_brightness_or_contrast():
+    grey = torch.rand(2, 1, 8, 8)
+    coloured = 0.2 + grey * torch.tensor([0.7, 0.3, 0.5])[:, None, None]
+    assert torch.allclose(
+        neighbours.normalised_shape(grey), neighbours.normalised_shape(coloured), atol=1e-5
+    )
+    images = (255 * coloured).round().byte().numpy()
+    found = neighbours.nearest(grey.expand(-1, 3, -1, -1), images, view=neighbours.normalised_shape)
+    assert found.index[:, 0].tolist() == [0, 1]
+    assert found.distance.max() < 0.2

@@ -1,0 +1,44 @@
+import pytest
+import torch
+from scipy.stats import ttest_rel
+
+from ihdm import statistics
+
+
+def test_shares_of_additive_causes():
+    rows, columns = torch.randn(4, 1, 3), torch.randn(1, 5, 3)
+    of_rows = statistics.two_way(rows.expand(4, 5, 3))
+    assert of_rows.rows == pytest.approx(1)
+    both = statistics.two_way(rows + columns)
+    assert both.interaction == pytest.approx(0, abs=1e-12)
+    assert sum(both) == pytest.approx(1)
+
+
+def test_shares_by_hand():
+    # Effects of +-1 by row, +-2 by column and +-3 by both.
+    values = torch.tensor([[1 + 2 + 3, 1 - 2 - 3], [-1 + 2 - 3, -1 - 2 + 3]])[..., None].float()
+    assert statistics.two_way(values) == pytest.approx((1 / 14, 4 / 14, 9 / 14))
+
+
+def test_independent_values_share_by_degrees_of_freedom():
+    generator = torch.Generator().manual_seed(0)
+    shares = statistics.two_way(torch.randn(6, 11, 5000, generator=generator))
+    assert shares == pytest.approx((5 / 65, 10 / 65, 50 / 65), rel=0.05)
+
+
+def test_equal_values_have_no_variance():
+    with pytest.raises(ValueError, match="equal"):
+        statistics.two_way(torch.ones(2, 2, 3))
+
+
+def test_a_paired_comparison_against_the_t_test():
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randn(200, generator=generator)
+    second = first + 0.1 + 0.2 * torch.randn(200, generator=generator)
+    compared = statistics.paired(first, second)
+    interval = ttest_rel(second.double(), first.double()).confidence_interval()
+    assert compared.difference - compared.half_interval == pytest.approx(interval.low, abs=1e-3)
+    assert compared.difference + compared.half_interval == pytest.approx(interval.high, abs=1e-3)
+    assert compared.decided
+    assert compared.p < 1e-6
+    assert not statistics.paired(first, first.flip(0)).decided
