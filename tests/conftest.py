@@ -29,7 +29,6 @@ def reference():
 def smoke_settings():
     """params.yaml of the repository with a network and budgets that take seconds."""
     settings = plain(YAML(typ="safe", pure=True).load(REPOSITORY / "params.yaml"))
-    del settings["run"]["mnist_sigma0"]
     for data in set(settings["run"].values()):
         settings["data"][data]["splits"] = {"train": 64, "tune": 16, "report": 16}
     for experiment in settings["experiments"].values():

@@ -24,7 +24,7 @@ from ihdm.results import drawn
 from tests.conftest import REPOSITORY, make_small, plain, write_settings
 from tests.test_training import change, gone, wait_for_checkpoint
 
-EXPERIMENTS = ("mnist", "mnist_ddpm", "mnist_blurring", "mnist_colour")
+EXPERIMENTS = ("mnist", "mnist_ddpm", "mnist_blurring", "mnist_sigma0", "mnist_colour")
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 FILTER = f'"{sys.executable}" -m nbstripout --keep-id --extra-keys "metadata.language_info"'
 DRIVER = f'"{Path(sys.executable).with_name("git-nbdiffdriver")}" diff --use-filter'
@@ -147,6 +147,14 @@ def test_the_second_run_does_nothing_and_dvc_shows_what_there_is(finished):
     assert "index.html" in dvc("plots", "show")
     page = (finished / "dvc_plots" / "index.html").read_text()
     assert "held_out" in page
+
+
+def test_what_needs_no_training_holds_in_the_smoke_run(finished):
+    metrics = finished / "results" / "metrics"
+    walked = json.loads((metrics / "04-blurring-diffusion.json").read_text())["walk"]
+    assert max(max(errors.values()) for errors in walked.values()) < 1e-5
+    asymptotics = json.loads((metrics / "05-asymptotics.json").read_text())
+    assert all(abs(rate + 1) < 0.05 for rate in asymptotics["rate"].values())
 
 
 def test_results_carry_no_path_and_no_time_of_this_machine(finished):

@@ -67,7 +67,11 @@ IMPOSSIBLE = {
         "of the kind blurring, the notebook needs denoising",
     ),
     "notebooks.blurring_diffusion.data": ("colour5k", "gives 'mnist5k' to"),
-    "notebooks.asymptotics.sigma_blur": ([0.5, 4], "0.5 is not above sigma_blur_min"),
+    "notebooks.blurring_diffusion.blurring": (["mnist"], "valid string"),
+    "notebooks.asymptotics.data": (["mnist5k"], "valid string"),
+    "notebooks.asymptotics.sigma_blur": ([0.5, 4], "0.5 is not a blur between the second"),
+    "notebooks.asymptotics.K": ([100, 100], "there twice"),
+    "notebooks.samples.frames": (6, "'mnist' has only 5 levels"),
     "run.extra": ("mnist5k", "no experiment of this name"),
     "run.mnist": ("nothing", "no data set 'nothing'"),
 }
