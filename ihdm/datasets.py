@@ -145,7 +145,7 @@ def divided(images: UInt8, settings: DataSet, splits: tuple[str, ...]) -> dict[s
     counts = [getattr(settings.splits, split) for split in splits]
     ends = np.cumsum(counts)
     parts = zip(splits, ends - counts, ends, strict=True)
-    return {split: images[np.sort(order[start:end])] for split, start, end in parts}
+    return {split: images[order[start:end]] for split, start, end in parts}
 
 
 def coloured(digits: UInt8, colours: Colours | None, seed: int) -> UInt8:
@@ -284,15 +284,17 @@ def random_crop(
 ) -> UInt8:
     """A square of random place and side from a vertical strip of a picture, resized to `size`.
 
-    The side is drawn evenly on a logarithmic axis, from `size` to the widest that fits.
+    The side is drawn evenly on a logarithmic axis, from `size` to the widest that fits into every
+    strip, so that all splits are of one scale.
     """
     left, right = (round(share * picture.width) for share in strip)
-    widest = min(right - left, picture.height)
+    widest = int(min(end - start for start, end in STRIPS.values()) * picture.width)
     side = round(np.exp(generator.uniform(np.log(size), np.log(widest))))
     x = int(generator.integers(left, right - side, endpoint=True))
     y = int(generator.integers(0, picture.height - side, endpoint=True))
-    box = (x, y, x + side, y + side)
-    resized = picture.resize((size, size), Image.Resampling.LANCZOS, box=box)
+    # Cut before it is resized, since the filter would reach over the edge of a box.
+    cut = picture.crop((x, y, x + side, y + side))
+    resized = cut.resize((size, size), Image.Resampling.LANCZOS)
     return np.asarray(resized, dtype=np.uint8).transpose(2, 0, 1)
 
 

@@ -109,9 +109,9 @@ def _reason(error: Any) -> str:
 # What a notebook can need of an experiment that it names.
 NEEDS = {
     "inverse_heat": "inverse heat dissipation with sigma above 0 and K of at least 2",
-    "sigma_zero": "inverse heat dissipation with sigma = 0",
-    "denoising": "a denoising process",
-    "blurring": "a blurring process",
+    "sigma_zero": "inverse heat dissipation with sigma = 0 and K of at least 2",
+    "denoising": "a denoising process with K of at least 2",
+    "blurring": "a blurring process with K of at least 2",
 }
 ONE = {"experiment": "inverse_heat"}
 TWO = {kind: kind for kind in ("inverse_heat", "denoising")}
@@ -132,7 +132,7 @@ COMPARED = {
 
 def _part(raw: Any, *keys: Any) -> dict[str, Any]:
     for key in keys:
-        raw = raw.get(key) if isinstance(raw, dict) else None
+        raw = raw.get(key) if isinstance(raw, dict) and isinstance(key, str) else None
     return raw if isinstance(raw, dict) else {}
 
 
@@ -159,7 +159,7 @@ def _between_sections(raw: dict[str, Any]) -> Iterator[str]:
             yield f"{key}: a {kind} process has no delta"
     for notebook, compared in COMPARED.items():
         yield from _of_experiments(raw, run, notebook, compared)
-    yield from _of_settings(raw)
+    yield from _of_settings(raw, run)
 
 
 def _of_run(raw: dict[str, Any], name: str, data: str) -> Iterator[str]:
@@ -184,10 +184,9 @@ def _of_experiments(
     raw: dict[str, Any], run: dict[str, str], notebook: str, compared: dict[str, str]
 ) -> Iterator[str]:
     """Whether the experiments that a notebook names are on, of the right kind and data."""
-    named = {key: _part(raw, "notebooks", notebook).get(key) for key in compared}
+    shown = _part(raw, "notebooks", notebook)
+    named = {key: shown[key] for key in compared if isinstance(shown.get(key), str)}
     for key, name in named.items():
-        if not isinstance(name, str):
-            continue
         where, kind = f"notebooks.{notebook}.{key}", compared[key]
         process = _valid(AnyProcess, _part(raw, "experiments", name, "process"))
         if name not in run:
@@ -195,7 +194,7 @@ def _of_experiments(
         elif process and not _serves(process, kind):
             yield f"{where}: the notebook needs {NEEDS[kind]}, which '{name}' is not"
     given = {run[name]: name for name in named.values() if name in run}
-    if given and set(given) != {_part(raw, "notebooks", notebook).get("data")}:
+    if given and list(given) != [shown.get("data")]:
         listing = ", ".join(f"'{data}' to '{name}'" for data, name in given.items())
         yield (
             f"notebooks.{notebook}.data: has to be the data set of the experiments that the "
@@ -204,15 +203,21 @@ def _of_experiments(
 
 
 def _serves(process: AnyProcess, kind: str) -> bool:
+    if process.K < 2:
+        return False
     if not isinstance(process, InverseHeatProcess):
         return process.kind == kind
-    if kind == "sigma_zero":
-        return process.sigma == 0
-    return kind == "inverse_heat" and process.sigma > 0 and process.K >= 2
+    return kind == ("inverse_heat" if process.sigma > 0 else "sigma_zero")
 
 
-def _of_settings(raw: dict[str, Any]) -> Iterator[str]:
+def _of_settings(raw: dict[str, Any], run: dict[str, str]) -> Iterator[str]:
     """Whether the values that a notebook shows exist in what it shows."""
+    described = {name: _part(raw, "experiments", name, "process") for name in run}
+    levels = {n: p.K + 1 for n, d in described.items() if (p := _valid(AnyProcess, d))}
+    frames = _part(raw, "notebooks", "samples").get("frames")
+    if levels and isinstance(frames, int) and frames > min(levels.values()):
+        name = min(levels, key=levels.get)
+        yield f"notebooks.samples.frames: '{name}' has only {levels[name]} levels to show"
     shown = _part(raw, "notebooks", "heat_equation")
     images, digit = _valid(DataSet, _part(raw, "data", shown.get("data"))), shown.get("digit")
     if images and isinstance(digit, int) and digit >= images.splits.train:
@@ -220,19 +225,23 @@ def _of_settings(raw: dict[str, Any]) -> Iterator[str]:
     shown = _part(raw, "notebooks", "asymptotics")
     limits = _part(raw, "experiments", shown.get("experiment"), "process")
     process = _valid(InverseHeatProcess, limits)
-    for width in _valid(tuple[float, ...], shown.get("sigma_blur")) or ():
-        if process and not process.sigma_blur_min < width <= process.sigma_blur_max:
-            yield (
-                f"notebooks.asymptotics.sigma_blur: {width:g} is not above sigma_blur_min and up "
-                f"to sigma_blur_max, {process.sigma_blur_min:g} and {process.sigma_blur_max:g}"
-            )
+    counts = _valid(tuple[int, ...], shown.get("K"))
+    if process and counts and min(counts) >= 2:
+        lowest, highest = process.sigma_blur_min, process.sigma_blur_max
+        second = lowest * (highest / lowest) ** (1 / (min(counts) - 1))
+        for width in _valid(tuple[float, ...], shown.get("sigma_blur")) or ():
+            if not second <= width <= highest:
+                yield (
+                    f"notebooks.asymptotics.sigma_blur: {width:g} is not a blur between the second "
+                    f"of {min(counts)} levels and the last, {second:.3g} and {highest:g}"
+                )
 
 
 def digest(*settings: Settings) -> str:
     """A short hash of descriptions, for provenance.
 
     Args:
-        settings: any of the models of this module.
+        settings: any of the models of `settings`.
 
     Returns:
         12 hexadecimal digits.

@@ -203,11 +203,13 @@ class Process(ABC):
         kept = torch.where(sigma_s == sigma_t, 1.0, (sigma_s / sigma_t) ** 2)[:, None, None]
         # Quotients of alpha underflow to 0 / 0 and differences of variances cancel; this does not.
         added = -torch.expm1(2 * log_ratio + kept.log())
-        if (added < -1e-9).any():
-            worst, n, m = (int(i) for i in (added == added.min()).nonzero()[0])
+        # In this form, so that a schedule that is not a number is refused too.
+        if not (added >= -1e-9).all():
+            worst, n, m = (int(i) for i in (~(added >= -1e-9)).nonzero()[0])
             raise ValueError(
                 f"the schedule of {self!r} gives no transition from level {s[worst].item():g} to "
-                f"{t[worst].item():g}: at the frequency ({n}, {m}) the signal-to-noise ratio rises"
+                f"{t[worst].item():g}: the signal-to-noise ratio does not fall at the frequency "
+                f"({n}, {m})"
             )
         return log_ratio, kept, added.clamp(min=0)
 
@@ -249,7 +251,8 @@ class InverseHeat(Process):
         self.heat, self.sigma, self._delta = heat, sigma, delta
 
     def __repr__(self) -> str:
-        return f"InverseHeat(sigma_blur={self.heat.sigma_blur.tolist()}, sigma={self.sigma})"
+        first, last = self.heat.sigma_blur[[1, -1]].tolist()
+        return f"InverseHeat(K={self.K}, sigma_blur={first:g}..{last:g}, sigma={self.sigma:g})"
 
     @property
     def delta(self) -> float:
@@ -299,7 +302,7 @@ class NoisePrediction(Process):
     def example(self, u_0: Tensor, k: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """`V alpha_k V^T u_0 + sigma_k noise`, and the noise."""
         sigma = self.noise_scale(k).to(u_0.dtype).to(u_0.device)[:, None, None, None]
-        return to_unit(self.mean(to_symmetric(u_0), k) + sigma * noise), noise
+        return from_symmetric(self.mean(to_symmetric(u_0), k) + sigma * noise), noise
 
     def predict(self, network: nn.Module, u_k: Tensor, k: Tensor) -> Tensor:
         """eps_theta(u_k, k)."""
@@ -307,7 +310,7 @@ class NoisePrediction(Process):
 
     def prior(self, u_0: Tensor, noise: Tensor) -> Tensor:
         """The noise itself, a draw from N(0, I) on [-1, 1]; the images do not enter."""
-        return to_unit(noise)
+        return from_symmetric(noise)
 
     def step(self, network: nn.Module, u_k: Tensor, k: int, noise: Tensor) -> Step:
         """A draw from B3-B4 with `u_0 = (u_k - sigma_k V^T eps_theta) / alpha_k`."""
@@ -323,7 +326,7 @@ class NoisePrediction(Process):
         state = mean
         if k > 1:
             state = mean + as_images(sigma_s * added.sqrt(), u_k) * to_frequencies(noise)
-        return Step(k - 1, to_unit(to_pixels(mean)), to_unit(to_pixels(state)))
+        return Step(k - 1, from_symmetric(to_pixels(mean)), from_symmetric(to_pixels(state)))
 
 
 def to_symmetric(u: Tensor) -> Tensor:
@@ -331,7 +334,7 @@ def to_symmetric(u: Tensor) -> Tensor:
     return 2 * u - 1
 
 
-def to_unit(x: Tensor) -> Tensor:
+def from_symmetric(x: Tensor) -> Tensor:
     """From [-1, 1] to [0, 1]."""
     return (x + 1) / 2
 
@@ -391,7 +394,8 @@ class Blurring(NoisePrediction):
         self.sigma_blur_max, self.d_min = sigma_blur_max, torch.tensor(d_min, dtype=torch.float64)
 
     def __repr__(self) -> str:
-        return f"Blurring(K={self.K}, sigma_blur_max={self.sigma_blur_max:g})"
+        d_min = self.d_min.item()
+        return f"Blurring(K={self.K}, sigma_blur_max={self.sigma_blur_max:g}, d_min={d_min:g})"
 
     def log_signal(self, k: Tensor) -> Tensor:
         """log alpha_t of B6-B7."""

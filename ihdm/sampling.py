@@ -1,11 +1,12 @@
 """The reverse process as a generator over its steps (Alg. 2), and the draws that feed it.
 
-    u_K ~ p(u_K);   u_{k-1} = mu_theta(u_k, k) + delta eps_k,   k = K ... 1;   no noise at the end
+    u_K ~ p(u_K);   u_{k-1} ~ p_theta(u_{k-1} | u_k),   k = K ... 1;   no noise at the end
 
-Every sample has random generators of its own, seeded by the seed of the set and the index of the
-sample: one for its prior state, one for its noise. So the draws of a sample do not depend on the
-batch that it is in, and two samples can share either of the two. A sample can also lie between two
-others (App. D); see `interpolation`.
+What p_theta is, the process knows: for inverse heat dissipation, the mean plus noise of scale delta
+(Eq. 8). Every sample has random generators of its own, seeded by the seed of the set and the index
+of the sample: one for its prior state, one for its noise. So the draws of a sample do not depend on
+the batch that it is in, and two samples can share either of the two. A sample can also
+lie between two others (App. D); see `interpolation`.
 """
 
 import math

@@ -19,7 +19,25 @@ from pydantic import (
     field_validator,
 )
 
-__all__ = ["Experiment", "Params", "ProjectError", "Settings"]
+__all__ = [
+    "AnyProcess",
+    "BlurringProcess",
+    "Colours",
+    "DataSet",
+    "DenoisingProcess",
+    "Experiment",
+    "Folder",
+    "FullMnist",
+    "InverseHeatProcess",
+    "Network",
+    "Params",
+    "Photograph",
+    "Photographs",
+    "ProjectError",
+    "Settings",
+    "SmallMnist",
+    "Train",
+]
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -254,10 +272,6 @@ class Experiment(Settings):
     train: Train
     sampling: Sampling
 
-    def parts(self) -> tuple[Settings, ...]:
-        """Everything that its samples depend on."""
-        return self.process, self.network, self.train, self.sampling
-
 
 Levels = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
 Photograph = Literal["astronaut", "chelsea", "china", "coffee", "flower", "rocket"]
@@ -309,13 +323,19 @@ class BlurringDiffusionNotebook(Settings):
     seed: NonNegativeInt
 
 
+def _distinct(values: tuple[float, ...]) -> tuple[float, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError(f"a value is there twice: {list(values)}")
+    return values
+
+
 class AsymptoticsNotebook(Settings):
     """Settings of `05-asymptotics`."""
 
     experiment: str
     data: str
-    K: Annotated[tuple[AtLeastTwo, ...], Field(min_length=2)]
-    sigma_blur: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    K: Annotated[tuple[AtLeastTwo, ...], Field(min_length=2), AfterValidator(_distinct)]
+    sigma_blur: Annotated[tuple[PositiveFloat, ...], Field(min_length=1), AfterValidator(_distinct)]
 
 
 class PsdDualityNotebook(Settings):

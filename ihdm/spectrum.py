@@ -14,7 +14,15 @@ from torch import Tensor
 from ihdm.heat import frequencies, to_frequencies
 from ihdm.processes import Process
 
-__all__ = ["PowerLaw", "additivity", "power_law", "radial_psd", "rings", "signal_and_noise"]
+__all__ = [
+    "PowerLaw",
+    "additivity",
+    "decades",
+    "power_law",
+    "radial_psd",
+    "rings",
+    "signal_and_noise",
+]
 
 
 def rings(height: int, width: int) -> Tensor:
@@ -53,6 +61,16 @@ def radial_psd(images: Tensor) -> tuple[Tensor, Tensor]:
     ring = rings(H, W)
     power = torch.stack([squared[ring == r].mean() for r in range(max(H, W))])
     return frequencies(max(H, W)), power
+
+
+def decades(power: Tensor, reference: Tensor) -> float:
+    """How far two spectra are apart: root mean square over rings of the log10 of their ratio.
+
+    Args:
+        power: (R,) a PSD.
+        reference: (R,) another, of the same rings.
+    """
+    return (power / reference).log10().square().mean().sqrt().item()
 
 
 class PowerLaw(NamedTuple):

@@ -6,7 +6,7 @@ from torch.distributions import MultivariateNormal
 
 from ihdm import asymptotics
 from ihdm.asymptotics import GaussianData
-from ihdm.heat import HeatEquation, cosine_basis, to_frequencies
+from ihdm.heat import HeatEquation, blur_schedule, cosine_basis, to_frequencies
 
 SIGMA, WIDTH, PREVIOUS = 0.1, 1.5, 1.2
 
@@ -62,6 +62,19 @@ def test_the_gap_is_what_drawn_states_show(data, in_pixels):
     gap = asymptotics.relative_gap(data, SIGMA, WIDTH, PREVIOUS)
     assert gap == pytest.approx(measured, rel=0.02)
     assert asymptotics.relative_gap(data, SIGMA, WIDTH, WIDTH) == 0
+
+
+def test_the_gap_falls_with_the_number_of_levels_but_for_the_last_step(data):
+    def gap(K, width):
+        return asymptotics.relative_gap(data, SIGMA, width, width * (0.5 / 20) ** (1 / (K - 1)))
+
+    for width in (1.0, 4.0):
+        assert gap(201, width) / gap(401, width) == pytest.approx(2, rel=0.05)
+    last = [
+        asymptotics.relative_gap(data, SIGMA, *blur_schedule(K, 0.5, 20)[[1, 0]].tolist())
+        for K in (10, 1000)
+    ]
+    assert last[0] == pytest.approx(last[1])
 
 
 def test_the_preserving_delta_keeps_the_variance_of_a_denoising_step(data):

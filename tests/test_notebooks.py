@@ -147,6 +147,14 @@ def test_the_second_run_does_nothing_and_dvc_shows_what_there_is(finished):
     assert "held_out" in page
 
 
+def test_what_needs_no_training_holds_in_the_smoke_run(finished):
+    metrics = finished / "results" / "metrics"
+    walked = json.loads((metrics / "04-blurring-diffusion.json").read_text())["walk"]
+    assert max(max(errors.values()) for errors in walked.values()) < 1e-5
+    asymptotics = json.loads((metrics / "05-asymptotics.json").read_text())
+    assert all(abs(rate + 1) < 0.05 for rate in asymptotics["rate"].values())
+
+
 def test_results_carry_no_path_and_no_time_of_this_machine(finished):
     for path in (finished / "results" / "notebooks").glob("*.ipynb"):
         text = path.read_text()

@@ -2,6 +2,7 @@ import math
 
 import hypothesis
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import torch
 from scipy.fft import dctn, idctn
@@ -121,6 +122,7 @@ def test_transition_variances_are_never_negative_nor_nan(sigma_blur_max, size, K
             single = table.float()
             assert single.isfinite().all()
             assert (single >= 0).all()
+        assert (process.transition(*levels)[1] > 0).all()
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.0])
@@ -151,10 +153,59 @@ def test_a_schedule_without_transitions_is_named():
     backwards = HeatEquation(SIZE, SIZE, torch.tensor([0.0, 2.0, 1.0]))
     process = InverseHeat(backwards, 0.1)
     process.transition(torch.tensor([0]), torch.tensor([1]))
-    with pytest.raises(
-        ValueError, match=r"InverseHeat\(sigma_blur=\[0.0, 2.0, 1.0\].*level 1 to 2"
-    ):
+    with pytest.raises(ValueError, match=r"InverseHeat\(K=2, sigma_blur=2..1.*level 1 to 2"):
         process.transition(torch.tensor([1]), torch.tensor([2]))
+    beyond = Blurring(SIZE, SIZE, 10)
+    with pytest.raises(ValueError, match=r"Blurring\(K=10, sigma_blur_max=20.*level 10 to 12"):
+        beyond.transition(torch.tensor([10]), torch.tensor([12]))
+
+
+def test_blurring_is_that_of_its_equations():
+    """B5-B8 written out in NumPy."""
+    process = Blurring(6, 4, 50, sigma_blur_max=7)
+    m, n = np.arange(6)[:, None], np.arange(4)
+    squared = np.pi**2 * (n**2 / 4**2 + m**2 / 6**2)
+    low, high = np.arctan(np.exp(-5)), np.arctan(np.exp(5))
+    for k in (0.0, 3.0, 24.7, 50.0):
+        t = k / 50
+        tau = (7 * np.sin(np.pi * t / 2) ** 2) ** 2 / 2
+        d = (1 - 0.001) * np.exp(-squared * tau) + 0.001
+        log_snr = -2 * np.log(np.tan(t * (high - low) + low))
+        a, sigma = np.sqrt(1 / (1 + np.exp(-log_snr))), np.sqrt(1 / (1 + np.exp(log_snr)))
+        level = torch.tensor([k], dtype=torch.float64)
+        assert np.allclose(process.log_signal(level).exp()[0], a * d, rtol=1e-12, atol=0)
+        assert process.noise_scale(level).item() == pytest.approx(sigma, rel=1e-12)
+
+
+def test_numbers_that_are_known_of_blurring():
+    """Largest amplification of one step, smallest variance, and the ends of the schedule."""
+    process, k = Blurring(28, 28, 100, 20), torch.arange(101)
+    log_ratio = process.log_signal(k).diff(dim=0)
+    assert 3.5 < (-log_ratio).exp().max() < 4
+    few = Blurring(28, 28, 50, 128).log_signal(torch.arange(51)).diff(dim=0)
+    assert (-few).exp().max() == pytest.approx(156, rel=0.02)
+    variance = process.transition(k[:-1], k[1:])[1]
+    assert variance.min() > 2e-5
+    assert process.log_signal(k[:1]).exp()[0, 0, 0].item() == pytest.approx(0.99998, abs=1e-5)
+    assert process.noise_scale(k[:1]).item() == pytest.approx(0.0067, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("K", "size", "sigma_blur_max"), [(3, 28, 20), (50, 64, 128), (100, 28, 20)]
+)
+def test_steps_in_float32_are_finite(K, size, sigma_blur_max):
+    heat = HeatEquation(size, size, blur_schedule(K, 0.5, sigma_blur_max))
+    noise = torch.randn(2, 1, size, size, generator=torch.Generator().manual_seed(0))
+    for process in (
+        InverseHeat(heat, 0.01, 0.0125),
+        Denoising(size, size, K),
+        Blurring(size, size, K, sigma_blur_max),
+    ):
+        u = process.prior(torch.rand(2, 1, size, size), noise)
+        for k in (K, K // 2 + 1, 1):
+            step = process.step(lambda u, k: noise, u, k, noise)
+            assert step.state.dtype == torch.float32
+            assert step.state.isfinite().all()
 
 
 @over(ALL)
