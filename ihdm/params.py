@@ -194,7 +194,7 @@ def _of_experiments(
         elif process and not _serves(process, kind):
             yield f"{where}: the notebook needs {NEEDS[kind]}, which '{name}' is not"
     given = {run[name]: name for name in named.values() if name in run}
-    if given and list(given) != [shown.get("data")]:
+    if given and isinstance(shown.get("data"), str) and list(given) != [shown["data"]]:
         listing = ", ".join(f"'{data}' to '{name}'" for data, name in given.items())
         yield (
             f"notebooks.{notebook}.data: has to be the data set of the experiments that the "

@@ -14,7 +14,7 @@ from ihdm.settings import ProjectError
 @pytest.fixture
 def record(settings, monkeypatch):
     monkeypatch.setenv("DVC_STAGE", "samples@mnist")
-    return Results("03-samples", "results", "mnist", settings.experiments["mnist"].parts())
+    return Results("03-samples", "results", "mnist", [settings.experiments["mnist"]])
 
 
 def drawing():
