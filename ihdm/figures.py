@@ -46,7 +46,7 @@ class Signed(NamedTuple):
     Attributes:
         picture: (C, H, W); the first channel is drawn.
         limit: the value of full colour; the largest of the picture where not given.
-        linear: where given, colours are logarithmic outside this share of the limit.
+        linear: where given, colours are logarithmic outside of minus to plus this value.
         mark: row and column of a pixel to mark.
     """
 
@@ -70,7 +70,7 @@ def image(axes: Axes, picture: Tensor | Signed) -> None:
         limit = picture.limit or float(abs(values).max()) or 1.0
         norm = Normalize(-limit, limit)
         if picture.linear is not None:
-            norm = SymLogNorm(picture.linear * limit, vmin=-limit, vmax=limit)
+            norm = SymLogNorm(picture.linear, vmin=-limit, vmax=limit)
         axes.imshow(values, cmap="RdBu_r", norm=norm)
         if picture.mark is not None:
             axes.plot(picture.mark[1], picture.mark[0], "x", color="black", markersize=5)
@@ -114,7 +114,8 @@ def strips(
         column_labels: one for each column, or none.
     """
     columns = max(len(row) for row in rows)
-    _, H, W = next(picture.shape for row in rows for picture in row if isinstance(picture, Tensor))
+    first = next(cell for row in rows for cell in row if cell is not None)
+    _, H, W = getattr(first, "picture", first).shape
     side = COLUMN_WIDTH / (columns + (0.8 if row_labels else 0))
     height = side * H / W * len(rows) + (0.3 if column_labels else 0)
     figure, axes = plt.subplots(len(rows), columns, figsize=(COLUMN_WIDTH, height), squeeze=False)

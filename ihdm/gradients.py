@@ -14,11 +14,14 @@ from torch import Tensor, nn
 
 from ihdm.processes import Process
 
-__all__ = ["Shape", "input_gradient", "shape"]
+__all__ = ["Shape", "forward_gradient", "input_gradient", "shape"]
 
 
 class Shape(NamedTuple):
     """The form of input gradients around their pixel, which itself is left out.
+
+    A gradient without any symmetry would have a symmetry of about the number of distances over that
+    of pixels, 0.2 on 28x28.
 
     Attributes:
         symmetry: (B,) share of the energy that a function of the distance alone explains.
@@ -47,18 +50,43 @@ def input_gradient(
         (B, C, H, W) float32 on the CPU, per unit of the scale where images lie in [0, 1].
     """
     device = next(network.parameters()).device
-    u = u_k.to(device).requires_grad_()
+    u = u_k.detach().clone().to(device).requires_grad_()
     answer = process.predict(network, u, torch.full((len(u),), k, device=device))
     # Images do not see each other, so that the sum has the gradient of each in its place.
     (gradient,) = torch.autograd.grad(answer[:, 0, pixel[0], pixel[1]].sum(), u)
     return gradient.cpu()
 
 
+def forward_gradient(
+    process: Process,
+    network: nn.Module,
+    u_0: Tensor,
+    k: int,
+    noise: Tensor,
+    pixel: tuple[int, int],
+) -> tuple[Tensor, Tensor]:
+    """States of the forward process, and the input gradients at them.
+
+    Args:
+        process: the process that the network was trained for.
+        network: as `input_gradient` takes it.
+        u_0: (B, C, H, W) images in [0, 1], on the CPU.
+        k: level.
+        noise: (B, C, H, W) of unit variance.
+        pixel: row and column of the output.
+
+    Returns:
+        Two (B, C, H, W): the states and the gradients.
+    """
+    u_k = process.example(u_0, torch.full((len(u_0),), k), noise)[0]
+    return u_k, input_gradient(process, network, u_k, k, pixel)
+
+
 def shape(gradient: Tensor, pixel: tuple[int, int], share: float = 0.9) -> Shape:
     """Symmetry, radius and sign of input gradients; only the first channel is looked at.
 
     Symmetry is measured on the largest disc around the pixel that lies inside the image, where each
-    distance (in whole pixels) has all its directions.
+    distance has all its directions.
 
     Args:
         gradient: (B, C, H, W), from `input_gradient`.
@@ -68,10 +96,11 @@ def shape(gradient: Tensor, pixel: tuple[int, int], share: float = 0.9) -> Shape
     g = gradient[:, 0].double()
     H, W = g.shape[1:]
     y, x = torch.arange(H)[:, None] - pixel[0], torch.arange(W) - pixel[1]
-    distance = torch.hypot(y.double(), x.double())
-    others = distance > 0
-    inside = others & (distance <= min(pixel[0], pixel[1], H - 1 - pixel[0], W - 1 - pixel[1]))
-    ring, flat = distance[inside].round().long(), g[:, inside]
+    squared = y**2 + x**2
+    distance, others = squared.double().sqrt(), squared > 0
+    reach = min(pixel[0], pixel[1], H - 1 - pixel[0], W - 1 - pixel[1])
+    inside = others & (squared <= reach**2)
+    ring, flat = squared[inside], g[:, inside]
     explained = torch.zeros(len(g), dtype=torch.float64)
     for r in ring.unique():
         explained += (ring == r).sum() * flat[:, ring == r].mean(1) ** 2
@@ -81,5 +110,5 @@ def shape(gradient: Tensor, pixel: tuple[int, int], share: float = 0.9) -> Shape
     return Shape(
         explained / flat.square().sum(1).clamp(min=1e-300),
         distance[others][order][first],
-        g[:, distance == 1].mean(1),
+        g[:, squared == 1].mean(1),
     )

@@ -6,11 +6,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 from torch import Tensor
 
 from ihdm.datasets import to_unit
 
-__all__ = ["Neighbours", "nearest", "normalised_shape"]
+__all__ = ["NEAR", "Copying", "Neighbours", "copying", "nearest", "normalised_shape"]
+
+NEAR = 0.05
 
 
 class Neighbours(NamedTuple):
@@ -23,6 +26,34 @@ class Neighbours(NamedTuple):
 
     distance: Tensor
     index: Tensor
+
+
+class Copying(NamedTuple):
+    """Whether samples lie nearer to the training images than new images do.
+
+    Attributes:
+        share: of the samples that are nearer than the nearest 5 % of new images.
+        p: the chance of as large a share or a larger one among new images (binomial test).
+        too_far: the median sample is farther than 95 % of new images. Such samples are bad, and
+            their distance says nothing about copying.
+    """
+
+    share: float
+    p: float
+    too_far: bool
+
+
+def copying(samples: Tensor, new: Tensor) -> Copying:
+    """Compares distances to the nearest training image.
+
+    Args:
+        samples: (N,) of samples.
+        new: (M,) of images that were not trained on.
+    """
+    near = int((samples < new.quantile(NEAR)).sum())
+    p = binomtest(near, len(samples), NEAR, alternative="greater").pvalue
+    too_far = not bool(samples.median() <= new.quantile(1 - NEAR))
+    return Copying(near / len(samples), float(p), too_far)
 
 
 def normalised_shape(images: Tensor) -> Tensor:

@@ -222,6 +222,11 @@ def _of_settings(raw: dict[str, Any], run: dict[str, str]) -> Iterator[str]:
     images, digit = _valid(DataSet, _part(raw, "data", shown.get("data"))), shown.get("digit")
     if images and isinstance(digit, int) and digit >= images.splits.train:
         yield f"notebooks.heat_equation.digit: there are {images.splits.train} training images"
+    shown = _part(raw, "notebooks", "sigma_zero")
+    pair = [shown.get(key) for key in ("experiment", "sigma_zero")]
+    pair = [_valid(InverseHeatProcess, _part(raw, "experiments", e, "process")) for e in pair]
+    if all(pair) and len({(p.K, p.sigma_blur_min, p.sigma_blur_max) for p in pair}) > 1:
+        yield "notebooks.sigma_zero.sigma_zero: has to have the levels of the other experiment"
     shown = _part(raw, "notebooks", "asymptotics")
     limits = _part(raw, "experiments", shown.get("experiment"), "process")
     process = _valid(InverseHeatProcess, limits)

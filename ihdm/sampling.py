@@ -104,16 +104,14 @@ def starts(
     Returns:
         (len(samples), C, H, W) float32 on the CPU.
     """
-    drawn = {}
+    chosen, eps = {}, {}
     for index in indices(samples):
         generator = seeds.generator(seed, seeds.PRIOR, index)
-        u_0 = to_unit(images[int(torch.randint(len(images), (1,), generator=generator))])
-        drawn[index] = u_0, torch.randn(u_0.shape, generator=generator)
-    u_0 = [linear(sample, {index: u for index, (u, _) in drawn.items()}) for sample in samples]
-    noise = [
-        spherical(sample, {index: eps for index, (_, eps) in drawn.items()}) for sample in samples
-    ]
-    return process.prior(torch.stack(u_0), torch.stack(noise))
+        image = int(torch.randint(len(images), (1,), generator=generator))
+        chosen[index] = to_unit(images[image])
+        eps[index] = torch.randn(chosen[index].shape, generator=generator)
+    u_0 = torch.stack([linear(sample, chosen) for sample in samples])
+    return process.prior(u_0, torch.stack([spherical(sample, eps) for sample in samples]))
 
 
 def noises(shape: Sequence[int], seed: int, samples: Sequence[Sample]) -> Iterator[Tensor]:

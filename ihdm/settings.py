@@ -67,7 +67,13 @@ class ImageSet(Settings):
     seed: NonNegativeInt = 0
 
 
-Range = tuple[Share, Share]
+def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError(f"the lower end comes first: {list(value)}")
+    return value
+
+
+Range = Annotated[tuple[Share, Share], AfterValidator(_ordered)]
 
 
 class Colours(Settings):
@@ -75,13 +81,6 @@ class Colours(Settings):
 
     background: Range
     foreground: Range
-
-    @field_validator("background", "foreground")
-    @classmethod
-    def _ordered(cls, value: Range) -> Range:
-        if value[0] > value[1]:
-            raise ValueError(f"the lower end comes first: {list(value)}")
-        return value
 
 
 class Digits(ImageSet):
@@ -347,7 +346,8 @@ class PsdDualityNotebook(Settings):
     data: str
     photographs: Annotated[tuple[Photograph, ...], Field(min_length=2)]
     photograph_size: Annotated[int, Field(ge=16)]
-    band: tuple[PositiveFloat, PositiveFloat]
+    band: Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ordered)]
+    tolerance: PositiveFloat
     levels: Levels
     seed: NonNegativeInt
 
@@ -361,6 +361,7 @@ class NoiseScaleNotebook(Settings):
     samples: AtLeastTwo
     rows: PositiveInt
     held_out: AtLeastTwo
+    degenerate: PositiveFloat
 
 
 class SigmaZeroNotebook(Settings):
@@ -373,6 +374,8 @@ class SigmaZeroNotebook(Settings):
     trajectories: AtLeastTwo
     images: AtLeastTwo
     frames: Levels
+    blown_up: PositiveFloat
+    opposite: Share
     seed: NonNegativeInt
 
 
@@ -383,6 +386,9 @@ class ColourAndShapeNotebook(Settings):
     data: str
     noises: AtLeastTwo
     starts: AtLeastTwo
+    noise_share: Share
+    interaction: Share
+    contrast: Share
 
 
 class InterpolationNotebook(Settings):

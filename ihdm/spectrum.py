@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from scipy.stats import linregress
+from scipy.stats import t as student
 from torch import Tensor
 
 from ihdm.heat import frequencies, to_frequencies
@@ -18,6 +19,7 @@ __all__ = [
     "PowerLaw",
     "additivity",
     "decades",
+    "fine_power",
     "power_law",
     "radial_psd",
     "rings",
@@ -73,18 +75,32 @@ def decades(power: Tensor, reference: Tensor) -> float:
     return (power / reference).log10().square().mean().sqrt().item()
 
 
+def fine_power(images: Tensor, reference: Tensor) -> float:
+    """The power of images in the upper half of frequencies, relative to that of others.
+
+    Args:
+        images: (B, C, H, W).
+        reference: (N, C, H, W), in the same unit.
+    """
+    frequency, power = radial_psd(images)
+    upper = frequency > frequency[-1] / 2
+    return (power[upper].sum() / radial_psd(reference)[1][upper].sum()).item()
+
+
 class PowerLaw(NamedTuple):
     """`power = constant / frequency^alpha`.
 
     Attributes:
         alpha: the exponent.
-        error: its standard error, as if the rings were independent.
+        half_interval: half of its 95 % interval, as if the bins of the fit were independent.
         constant: the power at 1 radian per pixel.
+        explained: share of the variance of log power that the law explains (R squared).
     """
 
     alpha: float
-    error: float
+    half_interval: float
     constant: float
+    explained: float
 
 
 def power_law(frequency: Tensor, power: Tensor, band: tuple[float, float]) -> PowerLaw:
@@ -108,11 +124,15 @@ def power_law(frequency: Tensor, power: Tensor, band: tuple[float, float]) -> Po
         raise ValueError(f"the band {band} holds fewer than three quarter-octaves of frequencies")
     means = [(x[bins == b].mean().item(), y[bins == b].mean().item()) for b in bins.unique()]
     fit = linregress(*zip(*means, strict=True))
-    return PowerLaw(-float(fit.slope), float(fit.stderr), float(2**fit.intercept))
+    half = student.ppf(0.975, len(means) - 2) * fit.stderr
+    return PowerLaw(-float(fit.slope), float(half), float(2**fit.intercept), float(fit.rvalue**2))
 
 
 def signal_and_noise(process: Process, u_0: Tensor, k: int) -> tuple[Tensor, float]:
     """The two parts of `E |V^T u_k|^2 = alpha_k^2 |V^T u_0|^2 + sigma_k^2` (B1).
+
+    At frequency zero the first part is that of the mean as it is on [0, 1], with the offset of a
+    process that works on [-1, 1].
 
     Args:
         process: the forward process.

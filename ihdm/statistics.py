@@ -1,11 +1,29 @@
-"""Statistics that several notebooks need: two causes of variance, and paired comparisons."""
+"""Statistics that several notebooks need: means, paired comparisons, two causes of variance."""
 
 from typing import NamedTuple
 
+import torch
+from scipy.stats import t as student
 from scipy.stats import wilcoxon
 from torch import Tensor
 
-__all__ = ["Paired", "Shares", "paired", "two_way"]
+__all__ = ["Paired", "Shares", "correlation", "mean_interval", "paired", "two_way"]
+
+
+def correlation(first: Tensor, second: Tensor) -> float:
+    """Pearson's correlation over all entries of two tensors of the same shape."""
+    return torch.corrcoef(torch.stack([first.flatten(), second.flatten()]).double())[0, 1].item()
+
+
+def mean_interval(values: Tensor) -> tuple[float, float]:
+    """The mean of independent values, and half of its 95 % interval by Student's t.
+
+    Args:
+        values: (N,), N at least 2.
+    """
+    x = values.double()
+    half = student.ppf(0.975, len(x) - 1) * x.std().item() / len(x) ** 0.5
+    return x.mean().item(), float(half)
 
 
 class Shares(NamedTuple):
@@ -28,7 +46,8 @@ def two_way(values: Tensor) -> Shares:
     `x_ij = mean + row_i + column_j + interaction_ij`, with squares summed over all entries of x.
 
     Args:
-        values: (I, J, ...), a vector for each pair of causes.
+        values: (I, J, ...), a vector for each pair of causes. Independent values would share by
+            degrees of freedom: (I-1) / (IJ-1) for rows, (J-1) / (IJ-1) for columns.
 
     Raises:
         ValueError: all vectors are equal.
@@ -51,7 +70,7 @@ class Paired(NamedTuple):
         first: mean of the first.
         second: mean of the second.
         difference: mean of second minus first.
-        half_interval: half the 95 % interval of the difference, normal.
+        half_interval: half of the 95 % interval of the difference, by Student's t.
         p: of Wilcoxon's signed-rank test, two-sided.
     """
 
@@ -61,10 +80,17 @@ class Paired(NamedTuple):
     half_interval: float
     p: float
 
-    @property
-    def decided(self) -> bool:
-        """Whether the interval of the difference leaves out 0."""
-        return abs(self.difference) > self.half_interval
+    def verdict(self, less: str, more: str, neither: str) -> str:
+        """One of three sentences: the first is less, it is more, or the interval contains 0.
+
+        Args:
+            less: said where the first is smaller than the second.
+            more: said where it is larger.
+            neither: said where these pairs cannot tell.
+        """
+        if not abs(self.difference) > self.half_interval:
+            return neither
+        return less if self.difference > 0 else more
 
 
 def paired(first: Tensor, second: Tensor) -> Paired:
@@ -75,6 +101,6 @@ def paired(first: Tensor, second: Tensor) -> Paired:
         second: (N,), in the same order.
     """
     x, y = first.double(), second.double()
-    half = 1.96 * (y - x).std() / len(x) ** 0.5
+    difference, half = mean_interval(y - x)
     p = float(wilcoxon(x.numpy(), y.numpy()).pvalue)
-    return Paired(x.mean().item(), y.mean().item(), (y - x).mean().item(), half.item(), p)
+    return Paired(x.mean().item(), y.mean().item(), difference, half, p)

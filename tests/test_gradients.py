@@ -27,6 +27,7 @@ def test_the_gradient_of_a_filter_is_its_kernel():
     u = torch.rand(2, 1, 9, 9)
     gradient = gradients.input_gradient(inverse_heat(9), Filter(kernel), u, 2, (4, 3))
     assert gradient.shape == u.shape
+    assert not u.requires_grad
     for own in gradient:
         assert torch.allclose(own[0, 3:6, 2:5], kernel)
         assert own.abs().sum() == pytest.approx(kernel.sum().item())
@@ -60,7 +61,7 @@ def test_a_gradient_that_is_wrong_would_be_seen_by_finite_differences():
 def rotationally_symmetric(size, width):
     y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
     distance = torch.hypot(y - size // 2.0, x - size // 2.0)
-    return torch.exp(-((distance.round() / width) ** 2))[None, None]
+    return torch.exp(-((distance / width) ** 2))[None, None]
 
 
 def test_symmetry_is_one_for_a_function_of_the_distance_and_none_for_an_odd_one():
@@ -94,3 +95,4 @@ def test_adjacent_pixels_keep_their_sign():
     laplacian = torch.zeros(1, 1, 9, 9)
     laplacian[0, 0, 3:6, 3:6] = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]])
     assert gradients.shape(laplacian, (4, 4)).adjacent.item() == -1
+    assert gradients.shape(laplacian, (4, 4)).symmetry.item() == pytest.approx(1)

@@ -33,3 +33,17 @@ def test_normalised_shape_knows_no_colour_brightness_or_contrast():
     found = neighbours.nearest(grey.expand(-1, 3, -1, -1), images, view=neighbours.normalised_shape)
     assert found.index[:, 0].tolist() == [0, 1]
     assert found.distance.max() < 0.2
+
+
+def test_copies_are_noticed_and_bad_samples_are_no_evidence():
+    generator = torch.Generator().manual_seed(0)
+    new = 5 + torch.rand(400, generator=generator)
+    others = 5 + torch.rand(100, generator=generator)
+    found = neighbours.copying(others, new)
+    assert not found.too_far
+    assert found.share < 0.12
+    assert found.p > 0.01
+    copied = torch.cat([others[:70], torch.full((30,), 0.1)])
+    assert neighbours.copying(copied, new).p < 1e-6
+    assert neighbours.copying(others + 3, new).too_far
+    assert neighbours.copying(torch.full((10,), torch.nan), new).too_far

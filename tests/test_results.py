@@ -67,6 +67,18 @@ def test_a_grid_shows_every_picture_and_strips_leave_gaps():
     plt.close("all")
 
 
+def test_signed_pictures_are_drawn_around_zero():
+    signed = figures.Signed(torch.tensor([[[-2.0, 0.0], [1.0, 0.5]]]), linear=0.1, mark=(0, 1))
+    blank = figures.Signed(torch.zeros(1, 2, 2))
+    figure = figures.strips([[signed, blank, None]])
+    drawn_signed, drawn_blank, empty = figure.axes
+    assert drawn_signed.images[0].norm(0.0) == pytest.approx(0.5)
+    assert drawn_signed.images[0].norm(-2.0) == pytest.approx(0)
+    assert len(drawn_signed.lines) == 1
+    assert drawn_blank.images[0].norm(0.0) == pytest.approx(0.5)
+    assert not empty.images
+
+
 def test_samples_come_back_from_the_prior_to_the_image(project, record):
     states = {level: torch.rand(2, 1, 4, 4) for level in (0, 10, 4)}
     record.samples(states, "mnist")

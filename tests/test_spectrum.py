@@ -43,12 +43,11 @@ def test_the_error_of_an_exponent_covers_what_noise_does_to_it():
     generator = torch.Generator().manual_seed(0)
     scores = []
     for _ in range(200):
-        # Bins of equal logarithmic width hold more rings the higher they lie; even them out.
         noise = torch.randn(200, generator=generator).double()
         law = power_law(frequency, torch.exp(-1.5 * frequency.log() + 0.1 * noise), (0.02, 3))
-        scores.append((law.alpha - 1.5) / law.error)
-    assert abs(np.mean(scores)) < 0.3
-    assert 0.5 < np.std(scores) < 2
+        scores.append(abs(law.alpha - 1.5) < law.half_interval)
+    # Bins hold more rings the higher they lie, so that their errors are not equal.
+    assert 0.85 < np.mean(scores) <= 1
 
 
 def test_a_band_without_frequencies_is_refused():
@@ -75,14 +74,13 @@ def test_rings_partition_the_plane():
 )
 def test_the_spectra_of_image_and_noise_add(process):
     generator = torch.Generator().manual_seed(0)
-    u_0, noise = torch.rand(2, 4, 3, 32, 32, generator=generator)
+    u_0 = torch.rand(4, 3, 32, 32, generator=generator)
+    noise, *many = torch.randn(51, 4, 3, 32, 32, generator=generator)
     for k in (1, 5, 10):
         assert additivity(process, u_0, k, noise) == pytest.approx(1, abs=0.4)
-        assert additivity(process, u_0, k, 1.2 * noise) > 2
+        assert additivity(process, u_0, k, 2 * noise) > 2
     signal, variance = signal_and_noise(process, u_0, 5)
-    drawn = torch.cat(
-        [process.example(u_0, torch.tensor([5]), n)[0] for n in torch.randn(50, *u_0.shape)]
-    )
+    drawn = torch.cat([process.example(u_0, torch.tensor([5]), n)[0] for n in many])
     ring = rings(32, 32) == 20
     assert radial_psd(drawn)[1][20].item() == pytest.approx(
         signal[..., ring].mean().item() + variance, rel=0.05

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from scipy.stats import ttest_rel
+from scipy.stats import pearsonr, ttest_1samp, ttest_rel
 
 from ihdm import statistics
 
@@ -37,8 +37,27 @@ def test_a_paired_comparison_against_the_t_test():
     second = first + 0.1 + 0.2 * torch.randn(200, generator=generator)
     compared = statistics.paired(first, second)
     interval = ttest_rel(second.double(), first.double()).confidence_interval()
-    assert compared.difference - compared.half_interval == pytest.approx(interval.low, abs=1e-3)
-    assert compared.difference + compared.half_interval == pytest.approx(interval.high, abs=1e-3)
-    assert compared.decided
+    assert compared.difference - compared.half_interval == pytest.approx(interval.low, rel=1e-6)
+    assert compared.difference + compared.half_interval == pytest.approx(interval.high, rel=1e-6)
     assert compared.p < 1e-6
-    assert not statistics.paired(first, first.flip(0)).decided
+    said = ("less", "more", "neither")
+    assert compared.verdict(*said) == "less"
+    assert statistics.paired(second, first).verdict(*said) == "more"
+    other = torch.randn(200, generator=generator)
+    assert statistics.paired(first, other).verdict(*said) == "neither"
+
+
+def test_a_mean_and_its_interval():
+    values = torch.tensor([1.0, 2.0, 3.0, 6.0])
+    mean, half = statistics.mean_interval(values)
+    interval = ttest_1samp(values.double(), 0).confidence_interval()
+    assert mean == 3
+    assert mean + half == pytest.approx(interval.high)
+
+
+def test_correlation_counts_every_entry():
+    first = torch.rand(3, 4, 5)
+    assert statistics.correlation(first, 2 - 3 * first) == pytest.approx(-1)
+    second = torch.rand(3, 4, 5)
+    expected = pearsonr(first.flatten(), second.flatten()).statistic
+    assert statistics.correlation(first, second) == pytest.approx(expected)
