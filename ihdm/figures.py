@@ -13,7 +13,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, SymLogNorm
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyArrowPatch
+from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 from torch import Tensor
 
 __all__ = ["Signed", "graphical_models", "grid", "image", "strips", "style"]
@@ -47,7 +47,7 @@ class Signed(NamedTuple):
         picture: (C, H, W); the first channel is drawn.
         limit: the value of full colour; the largest of the picture where not given.
         linear: where given, colours are logarithmic outside of minus to plus this value.
-        mark: row and column of a pixel to mark.
+        mark: row and column of a pixel to frame.
     """
 
     picture: Tensor
@@ -73,7 +73,8 @@ def image(axes: Axes, picture: Tensor | Signed) -> None:
             norm = SymLogNorm(picture.linear, vmin=-limit, vmax=limit)
         axes.imshow(values, cmap="RdBu_r", norm=norm)
         if picture.mark is not None:
-            axes.plot(picture.mark[1], picture.mark[0], "x", color="black", markersize=5)
+            corner = picture.mark[1] - 0.5, picture.mark[0] - 0.5
+            axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="black", linewidth=0.8))
         return
     pixels = picture.permute(1, 2, 0).numpy()
     if len(picture) == 1:

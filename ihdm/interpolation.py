@@ -42,28 +42,31 @@ def paths(
     process: Process,
     network: nn.Module,
     images: NDArray[np.uint8],
+    ends: Tensor,
     seed: int,
-    pairs: int,
     points: int,
 ) -> Tensor:
     """Images on the way between samples 0 and 1, 2 and 3, and so on, of a seed.
 
+    The samples themselves were drawn before; only what lies between them is drawn here.
+
     Args:
         process: the process to reverse.
         network: its trained network, in evaluation mode.
-        images: (N, C, H, W) uint8 training images.
+        images: (N, C, H, W) uint8 training images, from which the set was drawn.
+        ends: (2P, C, H, W) the first samples of the set.
         seed: seed of the set of samples.
-        pairs: number of pairs P.
-        points: images of each path, both ends included; at least 2.
+        points: images of each path, both ends included; at least 3.
 
     Returns:
         (P, points, C, H, W) float32 on the CPU.
     """
-    angles = torch.linspace(0, math.pi / 2, points, dtype=torch.float64).tolist()
-    samples = [Between(2 * i, 2 * i + 1, angle) for i in range(pairs) for angle in angles]
+    angles = torch.linspace(0, math.pi / 2, points, dtype=torch.float64).tolist()[1:-1]
+    pairs = range(0, len(ends), 2)
+    samples = [Between(i, i + 1, angle) for i in pairs for angle in angles]
     u_K = sampling.starts(process, images, seed, samples)
     drawn = sampling.draw(process, network, u_K, seed, samples)[0]
-    return drawn.unflatten(0, (pairs, points))
+    return torch.cat([ends[::2, None], drawn.unflatten(0, (len(pairs), -1)), ends[1::2, None]], 1)
 
 
 def smoothness(images: Tensor) -> Smoothness:

@@ -20,7 +20,8 @@ class Neighbours(NamedTuple):
     """What is nearest to each image.
 
     Attributes:
-        distance: (N, count) float32 Euclidean distances over all pixels, the nearest first.
+        distance: (N, count) float32 Euclidean distances over all pixels, the nearest first; of an
+            image that is not finite, infinite.
         index: (N, count) indices of the training images.
     """
 
@@ -94,7 +95,7 @@ def nearest(
         part = view(to_unit(images[first : first + batch])).flatten(1)
         # Without the matrix product, whose cancellation would blur small distances.
         found = torch.cdist(flat, part, compute_mode="donot_use_mm_for_euclid_dist")
-        distance = torch.cat([distance, found], 1)
+        distance = torch.cat([distance, found.nan_to_num(torch.inf, posinf=torch.inf)], 1)
         index = torch.cat([index, torch.arange(first, first + len(part)).expand(len(flat), -1)], 1)
         distance, order = distance.sort(dim=1, stable=True)
         distance, index = distance[:, :count], index.gather(1, order[:, :count])

@@ -128,6 +128,13 @@ COMPARED = {
     "input_gradients": TWO,
     "nearest_neighbours": THREE,
 }
+# Where a notebook shows samples that 03-samples drew: how many for each of what it counts.
+REUSED = (
+    ("noise_scale", "samples", 1),
+    ("sigma_zero", "samples", 1),
+    ("sigma_zero", "trajectories", 1),
+    ("interpolation", "pairs", 2),
+)
 
 
 def _part(raw: Any, *keys: Any) -> dict[str, Any]:
@@ -218,6 +225,14 @@ def _of_settings(raw: dict[str, Any], run: dict[str, str]) -> Iterator[str]:
     if levels and isinstance(frames, int) and frames > min(levels.values()):
         name = min(levels, key=levels.get)
         yield f"notebooks.samples.frames: '{name}' has only {levels[name]} levels to show"
+    drawn = _part(raw, "notebooks", "samples").get("samples")
+    for notebook, key, each in REUSED:
+        used = _part(raw, "notebooks", notebook).get(key)
+        if isinstance(drawn, int) and isinstance(used, int) and each * used > drawn:
+            yield (
+                f"notebooks.{notebook}.{key}: needs {each * used} samples, and "
+                f"notebooks.samples.samples draws {drawn}"
+            )
     shown = _part(raw, "notebooks", "heat_equation")
     images, digit = _valid(DataSet, _part(raw, "data", shown.get("data"))), shown.get("digit")
     if images and isinstance(digit, int) and digit >= images.splits.train:

@@ -59,6 +59,10 @@ class Process(ABC):
         self.K = K
         self.squared_frequencies = frequencies(height)[:, None] ** 2 + frequencies(width) ** 2
 
+    def level(self, share: float) -> int:
+        """The level nearest to a share of K, at least 1."""
+        return max(1, round(share * self.K))
+
     @abstractmethod
     def log_signal(self, k: Tensor) -> Tensor:
         """log alpha_k of B1: (B,) levels -> (B, H, W) float64."""

@@ -42,6 +42,7 @@ __all__ = [
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 AtLeastTwo = Annotated[int, Field(ge=2)]
+AtLeastThree = Annotated[int, Field(ge=3)]
 
 
 class ProjectError(Exception):
@@ -301,7 +302,7 @@ class SamplesNotebook(Settings):
 
     samples: AtLeastTwo
     sequences: PositiveInt
-    frames: AtLeastTwo
+    frames: AtLeastThree
     branches: PositiveInt
     splits: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)]
     starts: AtLeastTwo
@@ -373,7 +374,6 @@ class SigmaZeroNotebook(Settings):
     samples: PositiveInt
     trajectories: AtLeastTwo
     images: AtLeastTwo
-    frames: Levels
     blown_up: PositiveFloat
     opposite: Share
     seed: NonNegativeInt
@@ -398,7 +398,7 @@ class InterpolationNotebook(Settings):
     denoising: str
     data: str
     pairs: AtLeastTwo
-    points: AtLeastTwo
+    points: AtLeastThree
     rows: PositiveInt
 
 

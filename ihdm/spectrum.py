@@ -24,6 +24,7 @@ __all__ = [
     "radial_psd",
     "rings",
     "signal_and_noise",
+    "state_psd",
 ]
 
 
@@ -126,6 +127,24 @@ def power_law(frequency: Tensor, power: Tensor, band: tuple[float, float]) -> Po
     fit = linregress(*zip(*means, strict=True))
     half = student.ppf(0.975, len(means) - 2) * fit.stderr
     return PowerLaw(-float(fit.slope), float(half), float(2**fit.intercept), float(fit.rvalue**2))
+
+
+def state_psd(process: Process, u_0: Tensor, k: int, noise: Tensor) -> Tensor:
+    """The PSD of a drawn state, as an image's beside which it is drawn (Fig. 4).
+
+    Args:
+        process: the forward process.
+        u_0: (B, C, H, W) images in [0, 1].
+        k: level.
+        noise: (B, C, H, W) of unit variance.
+
+    Returns:
+        (R,) float64, divided by the squared signal alpha_k^2 of frequency zero, which is that of
+        all frequencies in a denoising process and 1 in inverse heat dissipation.
+    """
+    level = torch.tensor([k])
+    u_k = process.example(u_0, level, noise)[0]
+    return radial_psd(u_k)[1] / (2 * process.log_signal(level)[0, 0, 0]).exp()
 
 
 def signal_and_noise(process: Process, u_0: Tensor, k: int) -> tuple[Tensor, float]:

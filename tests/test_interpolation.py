@@ -23,12 +23,16 @@ def images():
 
 @pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES.keys())
 def test_paths_begin_and_end_in_the_samples(process, images):
-    drawn = interpolation.paths(process, Pull(), images, seed=3, pairs=2, points=4)
-    assert drawn.shape == (2, 4, 1, 8, 8)
     u_K = sampling.starts(process, images, 3, range(4))
-    samples = sampling.draw(process, Pull(), u_K, 3, range(4))[0].unflatten(0, (2, 2))
-    assert torch.allclose(drawn[:, 0], samples[:, 0], rtol=1e-4, atol=1e-4)
-    assert torch.allclose(drawn[:, -1], samples[:, 1], rtol=1e-4, atol=1e-4)
+    samples = sampling.draw(process, Pull(), u_K, 3, range(4))[0]
+    drawn = interpolation.paths(process, Pull(), images, samples, seed=3, points=4)
+    assert drawn.shape == (2, 4, 1, 8, 8)
+    assert torch.equal(drawn[:, 0], samples[::2])
+    assert torch.equal(drawn[:, -1], samples[1::2])
+    fine = interpolation.paths(process, Pull(), images, samples, seed=3, points=401)
+    apart = (samples[1::2] - samples[::2]).norm()
+    assert (fine[:, 1] - fine[:, 0]).norm() < 0.02 * apart
+    assert (fine[:, -2] - fine[:, -1]).norm() < 0.02 * apart
 
 
 def test_noise_between_two_samples_keeps_its_variance_and_turns_evenly():

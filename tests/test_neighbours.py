@@ -46,4 +46,12 @@ def test_copies_are_noticed_and_bad_samples_are_no_evidence():
     copied = torch.cat([others[:70], torch.full((30,), 0.1)])
     assert neighbours.copying(copied, new).p < 1e-6
     assert neighbours.copying(others + 3, new).too_far
-    assert neighbours.copying(torch.full((10,), torch.nan), new).too_far
+    assert neighbours.copying(torch.full((10,), torch.inf), new).too_far
+
+
+def test_what_diverged_is_infinitely_far():
+    images = np.random.default_rng(0).integers(0, 256, (5, 1, 4, 4), np.uint8)
+    queries = torch.stack([torch.full((1, 4, 4), value) for value in (torch.nan, torch.inf, 0.5)])
+    distance = neighbours.nearest(queries, images).distance[:, 0]
+    assert distance[:2].tolist() == [torch.inf] * 2
+    assert distance[2].isfinite()

@@ -64,6 +64,7 @@ IMPOSSIBLE = {
     "notebooks.heat_equation.digit": (64, "there are 64 training images"),
     "notebooks.blurring_diffusion.denoising": ("mnist_blurring", "needs a denoising process"),
     "notebooks.blurring_diffusion.data": ("colour5k", "gives 'mnist5k' to"),
+    "notebooks.interpolation.pairs": (5, "needs 10 samples, and .*samples draws 8"),
     "notebooks.sigma_zero.sigma_zero": ("mnist", "sigma = 0 .*which 'mnist' is not"),
     "notebooks.psd_duality.band": ([1.6, 0.05], "lower end comes first"),
     "notebooks.blurring_diffusion.blurring": (["mnist"], "valid string"),
