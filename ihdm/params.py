@@ -241,7 +241,7 @@ def _of_settings(raw: dict[str, Any], run: dict[str, str]) -> Iterator[str]:
     shown = _part(raw, "notebooks", "psd_duality")
     images = _valid(DataSet, _part(raw, "data", shown.get("data")))
     band, size = _valid(tuple[float, float], shown.get("band")), shown.get("photograph_size")
-    if images and band and isinstance(size, int):
+    if images and band and band[0] <= band[1] and isinstance(size, int):
         for name, side in (("photographs", size), (f"'{shown['data']}'", max(images.shape[1:]))):
             inside = [f for n in range(1, side) if band[0] <= (f := math.pi * n / side) <= band[1]]
             if len({math.floor(4 * math.log2(f)) for f in inside}) < 3:
