@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, SymLogNorm
@@ -45,7 +46,7 @@ class Signed(NamedTuple):
 
     Attributes:
         picture: (C, H, W); the first channel is drawn.
-        limit: the value of full colour; the largest of the picture where not given.
+        limit: the value of full colour; the largest finite one of the picture where not given.
         linear: where given, colours are logarithmic outside of minus to plus this value.
         mark: row and column of a pixel to frame.
     """
@@ -67,7 +68,8 @@ def image(axes: Axes, picture: Tensor | Signed) -> None:
     axes.spines[:].set_visible(False)
     if isinstance(picture, Signed):
         values = picture.picture[0].numpy()
-        limit = picture.limit or float(abs(values).max()) or 1.0
+        finite = abs(values[np.isfinite(values)])
+        limit = picture.limit or float(finite.max(initial=0)) or 1.0
         norm = Normalize(-limit, limit)
         if picture.linear is not None:
             norm = SymLogNorm(picture.linear, vmin=-limit, vmax=limit)

@@ -14,24 +14,41 @@ from torch import Tensor, nn
 
 from ihdm.processes import Process
 
-__all__ = ["Shape", "forward_gradient", "input_gradient", "shape"]
+__all__ = ["Shape", "Signs", "forward_gradient", "input_gradient", "shape", "signs"]
+
+ENERGY = 0.9
 
 
 class Shape(NamedTuple):
     """The form of input gradients around their pixel, which itself is left out.
 
-    A gradient without any symmetry would have a symmetry of about the number of distances over that
-    of pixels, 0.2 on 28x28.
+    A gradient of independent values would have a symmetry of about the number of distances over
+    that of pixels, 0.13 on 28x28, and up to 0.25 where its energy lies next to the pixel.
 
     Attributes:
         symmetry: (B,) share of the energy that a function of the distance alone explains.
-        radius: (B,) distance within which 90 % of the energy lies, in pixels.
+        radius: (B,) distance within which 90 % of the energy lies, in pixels; not a number where
+            the gradient is not finite.
         adjacent: (B,) mean over the four adjacent pixels, signed.
     """
 
     symmetry: Tensor
     radius: Tensor
     adjacent: Tensor
+
+
+class Signs(NamedTuple):
+    """Whether networks sharpen (negative next to the pixel) or smooth, as shares of images.
+
+    Attributes:
+        opposite: the two networks have opposite signs.
+        sharpens: the first is negative.
+        smooths: the second is positive.
+    """
+
+    opposite: float
+    sharpens: float
+    smooths: float
 
 
 def input_gradient(
@@ -82,7 +99,7 @@ def forward_gradient(
     return u_k, input_gradient(process, network, u_k, k, pixel)
 
 
-def shape(gradient: Tensor, pixel: tuple[int, int], share: float = 0.9) -> Shape:
+def shape(gradient: Tensor, pixel: tuple[int, int]) -> Shape:
     """Symmetry, radius and sign of input gradients; only the first channel is looked at.
 
     Symmetry is measured on the largest disc around the pixel that lies inside the image, where each
@@ -91,7 +108,6 @@ def shape(gradient: Tensor, pixel: tuple[int, int], share: float = 0.9) -> Shape
     Args:
         gradient: (B, C, H, W), from `input_gradient`.
         pixel: the output pixel that it belongs to.
-        share: of the energy that the radius holds.
     """
     g = gradient[:, 0].double()
     H, W = g.shape[1:]
@@ -106,9 +122,21 @@ def shape(gradient: Tensor, pixel: tuple[int, int], share: float = 0.9) -> Shape
         explained += (ring == r).sum() * flat[:, ring == r].mean(1) ** 2
     order = distance[others].argsort()
     energy = g[:, others][:, order].square().cumsum(1)
-    first = (energy >= share * energy[:, -1:]).double().argmax(1)
+    first = (energy >= ENERGY * energy[:, -1:]).double().argmax(1)
+    radius = distance[others][order][first].where(energy[:, -1].isfinite(), torch.nan)
     return Shape(
         explained / flat.square().sum(1).clamp(min=1e-300),
-        distance[others][order][first],
+        radius,
         g[:, squared == 1].mean(1),
     )
+
+
+def signs(first: Shape, second: Shape) -> Signs:
+    """Compares the signs next to the pixel, image by image.
+
+    Args:
+        first: of the network that is expected to sharpen.
+        second: of the one that is expected to smooth, at the same images.
+    """
+    a, b = first.adjacent, second.adjacent
+    return Signs(*(found.double().mean().item() for found in (a * b < 0, a < 0, b > 0)))

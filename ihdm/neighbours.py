@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ihdm.datasets import to_unit
 
-__all__ = ["NEAR", "Copying", "Neighbours", "copying", "nearest", "normalised_shape"]
+__all__ = ["NEAR", "Copying", "Neighbours", "copying", "nearest", "normalised_shape", "typical"]
 
 NEAR = 0.05
 
@@ -53,8 +53,17 @@ def copying(samples: Tensor, new: Tensor) -> Copying:
     """
     near = int((samples < new.quantile(NEAR)).sum())
     p = binomtest(near, len(samples), NEAR, alternative="greater").pvalue
-    too_far = not bool(samples.median() <= new.quantile(1 - NEAR))
-    return Copying(near / len(samples), float(p), too_far)
+    return Copying(near / len(samples), float(p), not typical(samples, new))
+
+
+def typical(samples: Tensor, new: Tensor) -> bool:
+    """Whether the median sample lies within 95 % of new images, by their distances.
+
+    Args:
+        samples: (N,) distances of samples to the nearest training image.
+        new: (M,) of images that were not trained on.
+    """
+    return bool(samples.median() <= new.quantile(1 - NEAR))
 
 
 def normalised_shape(images: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ of the file in one message. `python -m ihdm.params` is the `check` stage of the 
 import argparse
 import hashlib
 import json
+import math
 import signal
 import sys
 from collections.abc import Iterator
@@ -237,6 +238,17 @@ def _of_settings(raw: dict[str, Any], run: dict[str, str]) -> Iterator[str]:
     images, digit = _valid(DataSet, _part(raw, "data", shown.get("data"))), shown.get("digit")
     if images and isinstance(digit, int) and digit >= images.splits.train:
         yield f"notebooks.heat_equation.digit: there are {images.splits.train} training images"
+    shown = _part(raw, "notebooks", "psd_duality")
+    images = _valid(DataSet, _part(raw, "data", shown.get("data")))
+    band, size = _valid(tuple[float, float], shown.get("band")), shown.get("photograph_size")
+    if images and band and isinstance(size, int):
+        for name, side in (("photographs", size), (f"'{shown['data']}'", max(images.shape[1:]))):
+            inside = [f for n in range(1, side) if band[0] <= (f := math.pi * n / side) <= band[1]]
+            if len({math.floor(4 * math.log2(f)) for f in inside}) < 3:
+                yield (
+                    f"notebooks.psd_duality.band: holds fewer than three quarter-octaves of the "
+                    f"frequencies of {name}, too few to fit a power law"
+                )
     shown = _part(raw, "notebooks", "sigma_zero")
     pair = [shown.get(key) for key in ("experiment", "sigma_zero")]
     pair = [_valid(InverseHeatProcess, _part(raw, "experiments", e, "process")) for e in pair]

@@ -5,8 +5,8 @@
 What p_theta is, the process knows: for inverse heat dissipation, the mean plus noise of scale delta
 (Eq. 8). Every sample has random generators of its own, seeded by the seed of the set and the index
 of the sample: one for its prior state, one for its noise. So the draws of a sample do not depend on
-the batch that it is in, and two samples can share either of the two. A sample can also
-lie between two others (App. D); see `interpolation`.
+the batch that it is in, and two samples can share either of the two. A sample can also lie between
+two others (App. D); see `interpolation`.
 """
 
 import math
@@ -159,7 +159,7 @@ def draw(
     u_K: Tensor,
     seed: int,
     samples: Sequence[Sample],
-    levels: Sequence[int] = (0,),
+    levels: Iterable[int] = (0,),
     k: int | None = None,
     batch: int = 64,
 ) -> dict[int, Tensor]:

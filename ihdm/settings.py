@@ -4,7 +4,7 @@ The names are those of Tables 1 and 2. `ihdm.params` reads the file into them.
 """
 
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -323,7 +323,7 @@ class BlurringDiffusionNotebook(Settings):
     seed: NonNegativeInt
 
 
-def _distinct(values: tuple[float, ...]) -> tuple[float, ...]:
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) < len(values):
         raise ValueError(f"a value is there twice: {list(values)}")
     return values
@@ -345,7 +345,7 @@ class PsdDualityNotebook(Settings):
     denoising: str
     blurring: str
     data: str
-    photographs: Annotated[tuple[Photograph, ...], Field(min_length=2)]
+    photographs: Annotated[tuple[Photograph, ...], Field(min_length=2), AfterValidator(_distinct)]
     photograph_size: Annotated[int, Field(ge=16)]
     band: Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ordered)]
     tolerance: PositiveFloat

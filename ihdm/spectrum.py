@@ -13,7 +13,8 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from ihdm.heat import frequencies, to_frequencies
-from ihdm.processes import Process
+from ihdm.processes import InverseHeat, Process
+from ihdm.statistics import correlation
 
 __all__ = [
     "PowerLaw",
@@ -22,6 +23,7 @@ __all__ = [
     "fine_power",
     "power_law",
     "radial_psd",
+    "retraced",
     "rings",
     "signal_and_noise",
     "state_psd",
@@ -113,7 +115,7 @@ def power_law(frequency: Tensor, power: Tensor, band: tuple[float, float]) -> Po
     Args:
         frequency: (R,) radians per pixel, as `radial_psd` gives it.
         power: (R,) the PSD.
-        band: lowest and highest frequency of the fit.
+        band: lowest and highest frequency of the fit, in radians per pixel.
 
     Raises:
         ValueError: fewer than three bins lie in the band.
@@ -145,6 +147,24 @@ def state_psd(process: Process, u_0: Tensor, k: int, noise: Tensor) -> Tensor:
     level = torch.tensor([k])
     u_k = process.example(u_0, level, noise)[0]
     return radial_psd(u_k)[1] / (2 * process.log_signal(level)[0, 0, 0]).exp()
+
+
+def retraced(process: InverseHeat, samples: Tensor, states: Tensor, k: int) -> float:
+    """Whether blurred samples lead back to the states that they came through.
+
+    Args:
+        process: the forward process.
+        samples: (B, C, H, W) finished samples.
+        states: (B, C, H, W) the states of the same samples at level k.
+        k: level.
+
+    Returns:
+        The correlation over pixels of the blurred sample with the state, both blurred once more by
+        the same width, which takes the fresh noise off the state; averaged over samples.
+    """
+    back = process.heat.blur(process.heat.blur(samples, k), k)
+    pairs = zip(back, process.heat.blur(states, k), strict=True)
+    return sum(correlation(a, b) for a, b in pairs) / len(samples)
 
 
 def signal_and_noise(process: Process, u_0: Tensor, k: int) -> tuple[Tensor, float]:

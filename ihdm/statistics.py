@@ -7,7 +7,12 @@ from scipy.stats import t as student
 from scipy.stats import wilcoxon
 from torch import Tensor
 
-__all__ = ["Paired", "Shares", "correlation", "mean_interval", "paired", "two_way"]
+__all__ = ["Paired", "Shares", "contrast", "correlation", "mean_interval", "paired", "two_way"]
+
+
+def contrast(images: Tensor) -> float:
+    """The standard deviation within an image, (B, C, H, W), averaged over images, in their unit."""
+    return images.flatten(1).std(1).mean().item()
 
 
 def correlation(first: Tensor, second: Tensor) -> float:

@@ -88,7 +88,10 @@ def test_the_radius_holds_nine_tenths_of_the_energy():
     spots = torch.zeros(1, 1, 21, 21)
     spots[0, 0, 10, 12], spots[0, 0, 10, 15], spots[0, 0, 3, 10] = 0.8**0.5, 0.15**0.5, 0.05**0.5
     assert gradients.shape(spots, (10, 10)).radius.item() == pytest.approx(5)
-    assert gradients.shape(spots, (10, 10), share=0.5).radius.item() == pytest.approx(2)
+    spots[0, 0, 10, 12] = 4
+    assert gradients.shape(spots, (10, 10)).radius.item() == pytest.approx(2)
+    spots[0, 0, 10, 12] = torch.nan
+    assert gradients.shape(spots, (10, 10)).radius.isnan()
 
 
 def test_adjacent_pixels_keep_their_sign():
@@ -96,3 +99,27 @@ def test_adjacent_pixels_keep_their_sign():
     laplacian[0, 0, 3:6, 3:6] = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]])
     assert gradients.shape(laplacian, (4, 4)).adjacent.item() == -1
     assert gradients.shape(laplacian, (4, 4)).symmetry.item() == pytest.approx(1)
+
+
+def test_signs_are_shares_of_images():
+    towards, away = torch.zeros(2, 4, 1, 5, 5)
+    towards[:3, 0, 1, 2], away[:, 0, 1, 2] = -1, torch.tensor([1.0, 1, -1, 1])
+    found = gradients.signs(*(gradients.shape(g, (2, 2)) for g in (towards, away)))
+    assert found == (0.5, 0.75, 0.75)
+
+
+def test_gradients_of_the_forward_process_are_at_its_states():
+    process, u_0, noise = inverse_heat(5), *torch.rand(2, 3, 1, 5, 5)
+
+    class Square(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, u, k):
+            return self.weight * u**2
+
+    u_k, gradient = gradients.forward_gradient(process, Square(), u_0, 1, noise, (1, 3))
+    assert torch.equal(u_k, process.example(u_0, torch.ones(3, dtype=int), noise)[0])
+    assert torch.allclose(gradient[:, 0, 1, 3], 2 * u_k[:, 0, 1, 3])
+    assert gradient.count_nonzero() == 3

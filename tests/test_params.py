@@ -64,6 +64,7 @@ IMPOSSIBLE = {
     "notebooks.heat_equation.digit": (64, "there are 64 training images"),
     "notebooks.blurring_diffusion.denoising": ("mnist_blurring", "needs a denoising process"),
     "notebooks.blurring_diffusion.data": ("colour5k", "gives 'mnist5k' to"),
+    "notebooks.psd_duality.photographs": (["china", "china"], "there twice"),
     "notebooks.interpolation.pairs": (5, "needs 10 samples, and .*samples draws 8"),
     "notebooks.sigma_zero.sigma_zero": ("mnist", "sigma = 0 .*which 'mnist' is not"),
     "notebooks.psd_duality.band": ([1.6, 0.05], "lower end comes first"),
@@ -84,6 +85,11 @@ def test_an_impossible_value_is_reported_with_its_key(project, smoke_settings, k
     lines = [line for line in told.splitlines() if line.strip().startswith(f"{key}:")]
     assert len(lines) == 1, told
     assert re.search(reason, lines[0]), told
+
+
+def test_a_band_has_to_hold_frequencies_of_all_that_is_fitted(project, smoke_settings):
+    narrow = changed(smoke_settings, "notebooks.psd_duality.band", [0.05, 0.25])
+    assert "three quarter-octaves of the frequencies of 'mnist5k'" in message(project, narrow)
 
 
 def test_all_problems_are_reported_at_once(project, smoke_settings):

@@ -399,3 +399,8 @@ def test_the_last_step_adds_no_noise():
 def test_negative_noise_is_rejected(sigma, delta):
     with pytest.raises(ValueError, match="negative"):
         inverse_heat(sigma=sigma, delta=delta)
+
+
+def test_a_share_of_the_steps_is_a_level():
+    process = Denoising(4, 4, 30)
+    assert [process.level(share) for share in (0, 0.01, 0.5, 1)] == [1, 1, 15, 30]

@@ -70,11 +70,13 @@ def test_a_grid_shows_every_picture_and_strips_leave_gaps():
 def test_signed_pictures_are_drawn_around_zero():
     signed = figures.Signed(torch.tensor([[[-2.0, 0.0], [1.0, 0.5]]]), linear=0.1, mark=(0, 1))
     blank = figures.Signed(torch.zeros(1, 2, 2))
-    figure = figures.strips([[signed, blank, None]])
-    drawn_signed, drawn_blank, empty = figure.axes
+    diverged = figures.Signed(torch.tensor([[[torch.nan, torch.inf], [1.0, 0.5]]]), linear=0.1)
+    figure = figures.strips([[signed, blank, diverged, None]])
+    figure.canvas.draw()
+    drawn_signed, drawn_blank, _, empty = figure.axes
     assert drawn_signed.images[0].norm(0.0) == pytest.approx(0.5)
     assert drawn_signed.images[0].norm(-2.0) == pytest.approx(0)
-    assert len(drawn_signed.lines) == 1
+    assert drawn_signed.patches[-1].get_xy() == (0.5, -0.5)
     assert drawn_blank.images[0].norm(0.0) == pytest.approx(0.5)
     assert not empty.images
 

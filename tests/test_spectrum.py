@@ -5,7 +5,17 @@ from scipy.fft import dctn, idctn
 
 from ihdm.heat import HeatEquation, blur_schedule
 from ihdm.processes import Blurring, Denoising, InverseHeat
-from ihdm.spectrum import additivity, power_law, radial_psd, rings, signal_and_noise
+from ihdm.spectrum import (
+    additivity,
+    decades,
+    fine_power,
+    power_law,
+    radial_psd,
+    retraced,
+    rings,
+    signal_and_noise,
+    state_psd,
+)
 
 
 def test_white_noise_is_flat_and_parseval_holds_within_the_rings():
@@ -85,3 +95,28 @@ def test_the_spectra_of_image_and_noise_add(process):
     assert radial_psd(drawn)[1][20].item() == pytest.approx(
         signal[..., ring].mean().item() + variance, rel=0.05
     )
+
+
+def test_spectra_are_compared_in_decades_and_in_their_upper_half():
+    u = torch.rand(2, 1, 16, 16)
+    power = radial_psd(u)[1]
+    assert decades(10 * power, power) == pytest.approx(1)
+    assert fine_power(2 * u, u) == pytest.approx(4)
+
+
+def test_the_psd_of_a_state_without_noise_is_that_of_its_signal():
+    u = torch.rand(1, 3, 16, 16, dtype=torch.float64)
+    silent = torch.zeros_like(u)
+    found = state_psd(Denoising(16, 16, 10), u, 7, silent)
+    assert torch.allclose(found[1:], radial_psd(u)[1][1:])
+    heat = HeatEquation(16, 16, blur_schedule(10, 0.5, 8))
+    found = state_psd(InverseHeat(heat, 0.1), u, 7, silent)
+    assert torch.allclose(found, radial_psd(heat.blur(u, 7))[1])
+
+
+def test_a_sample_that_was_only_sharpened_leads_back_to_its_state():
+    heat = HeatEquation(16, 16, blur_schedule(10, 0.5, 8))
+    u, other = torch.rand(2, 4, 1, 16, 16)
+    process = InverseHeat(heat, 0.01)
+    assert retraced(process, u, heat.blur(u, 6), 6) == pytest.approx(1, abs=1e-5)
+    assert abs(retraced(process, u, heat.blur(other, 6), 6)) < 0.9

@@ -61,3 +61,10 @@ def test_correlation_counts_every_entry():
     second = torch.rand(3, 4, 5)
     expected = pearsonr(first.flatten(), second.flatten()).statistic
     assert statistics.correlation(first, second) == pytest.approx(expected)
+
+
+def test_contrast_is_within_images_and_not_between_them():
+    flat = torch.tensor([0.0, 1.0])[:, None, None, None].expand(2, 1, 4, 4)
+    assert statistics.contrast(flat) == 0
+    halves = torch.tensor([0.0, 1.0]).repeat(8).view(1, 1, 4, 4)
+    assert statistics.contrast(halves) == pytest.approx(halves.numpy().std(ddof=1))
