@@ -34,6 +34,7 @@ from ihdm import progress, seeds
 from ihdm.heat import to_frequencies
 from ihdm.prior import divergence_of_scales
 from ihdm.processes import InverseHeat, NoisePrediction
+from ihdm.statistics import mean_interval
 
 __all__ = [
     "SquaredErrors",
@@ -75,6 +76,27 @@ class Terms(NamedTuple):
     discrete: Tensor
     density: Tensor
     prior: Tensor | None = None
+
+    def summary(self, dimensions: int) -> dict[str, float]:
+        """Means over images, by part, and the total in the units of either convention.
+
+        Args:
+            dimensions: values in an image.
+        """
+        without = self.prior + self.steps.sum(0)
+        total, half = mean_interval(without + self.discrete)
+        parts = {"prior": self.prior, "steps": self.steps.sum(0), "data": self.discrete}
+        bits = {
+            "bits per dimension": bits_per_dimension(torch.tensor(total), dimensions),
+            "as a density": bits_per_dimension(
+                (without + self.density).mean(), dimensions, density=True
+            ),
+        }
+        return (
+            {name: part.mean().item() for name, part in parts.items()}
+            | {"total": total, "half interval": half}
+            | {name: value.item() for name, value in bits.items()}
+        )
 
 
 def passes(
