@@ -84,9 +84,9 @@ def test_the_exact_value_is_that_of_the_mixture_and_below_the_bound(widest):
     )
     for u, value, own in zip(heat.blur(test.double(), 3), exact, error, strict=True):
         q = kernels(u[None], sigma)
-        points = q.sample((20000,))
+        points = q.sample((2000,))
         log_ratio = q.log_prob(points) - mixture.log_prob(points)
-        spread = math.hypot(log_ratio.std().item() / 20000**0.5, own.item())
+        spread = math.hypot(log_ratio.std().item() / 2000**0.5, own.item())
         assert value.item() == pytest.approx(log_ratio.mean().item(), abs=4 * spread)
 
 
@@ -112,7 +112,7 @@ def test_the_subspace_is_small_where_the_blur_is_wide_and_chunks_change_nothing(
     assert sizes[20] <= 8 < sizes[4] < sizes[0.6] <= 784
     whole = prior.overlap_bound(train, test, heat, 0.01, 0.0125)
     monkeypatch.setattr(prior, "CHUNK", 100)
-    assert torch.equal(prior.overlap_bound(train, test, heat, 0.01, 0.0125), whole)
+    assert (prior.overlap_bound(train, test, heat, 0.01, 0.0125) - whole).abs().max() < 1e-9
     # 8-bit images are read as they are, without a copy of all of them in floating point.
     raw = (255 * train).byte().numpy(), (255 * test).byte().numpy()
     unit = [torch.from_numpy(u).float() / 255 for u in raw]
