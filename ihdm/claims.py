@@ -91,7 +91,9 @@ def noise_sets_in(m: Metrics, s: Notebooks) -> Judged:
     noisy = [f for f, value in sorted(power.items()) if value > s.noise_scale.degenerate]
     at = min(f for f in power if f >= 1.3)
     first = f"first above at {noisy[0]:g} sigma" if noisy else "never in the sweep"
-    return Judged(f"{power[at]:.2f} at {at:g} sigma; {first}", either(power[at] > s.noise_scale.degenerate))
+    return Judged(
+        f"{power[at]:.2f} at {at:g} sigma; {first}", either(power[at] > s.noise_scale.degenerate)
+    )
 
 
 def only_sharpens(m: Metrics, s: Notebooks) -> Judged:

@@ -197,9 +197,7 @@ def read_full_mnist(settings: FullMnist, project: Path) -> dict[str, UInt8]:
     for stream, (part, splits) in enumerate(((train, ("train",)), (test, ("tune", "report")))):
         digits = coloured(part.data.numpy()[:, None], settings.colours, settings.seed + stream)
         labels = part.targets.numpy().astype(np.uint8)
-        found |= with_labels(
-            divided(digits, settings, splits), divided(labels, settings, splits)
-        )
+        found |= with_labels(divided(digits, settings, splits), divided(labels, settings, splits))
     return found
 
 

@@ -132,7 +132,9 @@ def score(generated: Features, reference: Features, seed: int) -> Score:
         seed: of subsets and bootstraps.
     """
     numbers = np.random.default_rng(seed)
-    counts = numbers.multinomial(len(generated), np.full(len(generated), 1 / len(generated)), BOOTSTRAPS)
+    counts = numbers.multinomial(
+        len(generated), np.full(len(generated), 1 / len(generated)), BOOTSTRAPS
+    )
     fids = [
         cleanfid.fid_from_feats(np.repeat(generated, count, axis=0), reference) for count in counts
     ]

