@@ -15,11 +15,20 @@ formula, which is the answer that denoising score matching looks for. Widths of 
 from typing import NamedTuple
 
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from ihdm.heat import frequencies, to_frequencies, to_pixels
+from ihdm.heat import HeatEquation, frequencies, to_frequencies, to_pixels
 
-__all__ = ["GaussianData", "fitted", "optimal_step", "preserving_delta", "relative_gap"]
+__all__ = [
+    "ChainOptima",
+    "GaussianData",
+    "chain_optima",
+    "fitted",
+    "optimal_step",
+    "preserving_delta",
+    "relative_gap",
+]
 
 
 class GaussianData(NamedTuple):
@@ -108,3 +117,49 @@ def preserving_delta(data: GaussianData, sigma: float, width: float) -> Tensor:
     """
     V = data.blurred_variance(sigma, width)
     return (2 * sigma**2 - sigma**4 / V).sqrt()
+
+
+class ChainOptima(NamedTuple):
+    """The best sampling noise for images of normal distribution, where everything is known.
+
+    Attributes:
+        elbo: delta of the smallest negative ELBO, L_K aside, in the unit of sigma.
+        frechet: delta of samples with the smallest Frechet distance to the images, likewise.
+    """
+
+    elbo: float
+    frechet: float
+
+
+def chain_optima(data: GaussianData, heat: HeatEquation, sigma: float) -> ChainOptima:
+    """The two optima of Fig. 11 for the best possible steps, in the unit of sigma.
+
+    With `P_k = c_{k-1}^2 v sigma^2 / (c_k^2 v + sigma^2)`, the posterior variance of a frequency of
+    the less blurred image, the negative ELBO is smallest at `delta^2 = sigma^2 + mean of P_k` over
+    levels and frequencies (Eqs. 33 and 35; level 0 lacks the sigma^2). A variance M of the states
+    becomes `M' = g_k^2 M + delta^2` in one step, with `g_k = c_k c_{k-1} v / (c_k^2 v + sigma^2)`,
+    and with the last step's mean the samples' distance from the images is
+    `sum (sqrt(M_0) - sqrt(v))^2`.
+
+    Args:
+        data: the distribution of u_0.
+        heat: the forward process with its levels.
+        sigma: training noise.
+    """
+    v = data.variance
+    c = torch.stack([data.decay(width) for width in heat.sigma_blur.tolist()])
+    marginal = c[1:] ** 2 * v + sigma**2
+    posterior = c[:-1] ** 2 * v * sigma**2 / marginal
+    K = heat.K
+    elbo = ((K - 1) / K * sigma**2 + posterior.mean().item()) ** 0.5
+    gain = c[1:] * c[:-1] * v / marginal
+
+    def distance(factor: float) -> float:
+        added = (factor * sigma) ** 2
+        state = c[-1] ** 2 * v + added
+        for k in range(K, 0, -1):
+            state = gain[k - 1] ** 2 * state + (added if k > 1 else 0)
+        return (state.sqrt() - v.sqrt()).square().sum().item()
+
+    best = minimize_scalar(distance, bounds=(0, 3), method="bounded", options={"xatol": 1e-5})
+    return ChainOptima(elbo / sigma, float(best.x))

@@ -1,8 +1,8 @@
 """A small network that tells digits apart; its last hidden layer is the feature space of `digits`.
 
-Inception's 2,048 features need tens of thousands of images for a covariance. 64 features, trained on
-the digits themselves, need a few hundred, and know what digits differ in. `python -m ihdm.classifier`
-is a stage of the pipeline.
+Inception's 2,048 features need tens of thousands of images for a covariance. 64 features, trained
+on the digits themselves, need a few hundred, and know what digits differ in.
+`python -m ihdm.classifier` is a stage of the pipeline.
 """
 
 import argparse

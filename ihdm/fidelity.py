@@ -3,15 +3,16 @@ r"""How near generated images are to real ones: FID and KID by clean-fid (App. B
     FID = |m - m_r|^2 + tr(S + S_r - 2 (S S_r)^{1/2})
     KID = unbiased squared maximum mean discrepancy with the kernel (x . y / d + 1)^3
 
-of features of two sets of images, with means m and covariances S. FID of a finite set is biased: true
-images have one too, its floor, which depends on the size of both sets and on the features. So an FID is
-read beside its floor and never beside one of other features. KID has no such bias; its features are
-standardised by the reference, so that each counts alike.
+of features of two sets of images, with means m and covariances S. FID of a finite set is biased:
+true images have one too, its floor, which depends on the size of both sets and on the features. So
+an FID is read beside its floor and never beside one of other features. KID has no such bias; its
+features are standardised by the reference, so that each counts alike.
 
 Two feature spaces: `digits` (see `classifier`) and `inception`, which the paper uses.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ from torch import Tensor
 from ihdm import classifier
 from ihdm.settings import ProjectError
 
-__all__ = ["Score", "features", "features_of_folder", "floor", "score"]
+__all__ = ["Optimum", "Score", "features", "features_of_folder", "floor", "optimum", "score"]
 
 Features = NDArray[np.float64]
 BOOTSTRAPS = 200
@@ -47,6 +48,23 @@ class Score(NamedTuple):
     fid_half: float
     kid: float
     kid_half: float
+
+
+class Optimum(NamedTuple):
+    """Where a sweep has its lowest KID.
+
+    Attributes:
+        value: the place.
+        low: lower end of its 95 % interval.
+        high: upper end.
+        bracketed: whether the lowest value lies inside the sweep; without that, the place is an end
+            of the sweep and the interval says nothing.
+    """
+
+    value: float
+    low: float
+    high: float
+    bracketed: bool
 
 
 def extractor(space: str) -> Callable[[Tensor], Tensor]:
@@ -131,25 +149,36 @@ def score(generated: Features, reference: Features, seed: int) -> Score:
         reference: (M, F) features, of all training images as in the paper.
         seed: of subsets and bootstraps.
     """
-    numbers = np.random.default_rng(seed)
-    counts = numbers.multinomial(
-        len(generated), np.full(len(generated), 1 / len(generated)), BOOTSTRAPS
-    )
+    counts = multiplicities(len(generated), seed)
     fids = [
         cleanfid.fid_from_feats(np.repeat(generated, count, axis=0), reference) for count in counts
     ]
     x, y = standardised(generated, reference), standardised(reference, reference)
-    # clean-fid draws its subsets from NumPy's global generator.
-    state = np.random.get_state()
-    np.random.seed(seed)
-    kid = cleanfid.kernel_distance(x, y, num_subsets=SUBSETS)
-    np.random.set_state(state)
+    with numpy_seeded(seed):
+        kid = cleanfid.kernel_distance(x, y, num_subsets=SUBSETS)
     return Score(
         float(cleanfid.fid_from_feats(generated, reference)),
         1.96 * float(np.std(fids, ddof=1)),
         kid,
         1.96 * float(np.std(kernel_bootstrap(x, y, counts), ddof=1)),
     )
+
+
+def multiplicities(size: int, seed: int) -> NDArray[np.int64]:
+    """(BOOTSTRAPS, size): how often each image is in each bootstrap sample."""
+    numbers = np.random.default_rng(seed)
+    return numbers.multinomial(size, np.full(size, 1 / size), BOOTSTRAPS)
+
+
+@contextmanager
+def numpy_seeded(seed: int) -> Iterator[None]:
+    """Seeds NumPy's global generator, from which clean-fid draws, and puts it back."""
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
 
 
 def standardised(values: Features, reference: Features) -> Features:
@@ -171,8 +200,8 @@ def kernel_bootstrap(x: Features, y: Features, counts: NDArray[np.int64]) -> Fea
 def floor(reference: Features, count: int, seed: int, draws: int = 20) -> tuple[float, float]:
     """The FID of true images, by simulation.
 
-    Normal features with the mean and covariance of the reference, `count` of them, against as many as
-    the reference has: what is left of FID where there is no difference.
+    Normal features with the mean and covariance of the reference, `count` of them, against as many
+    as the reference has: what is left of FID where there is no difference.
 
     Args:
         reference: (M, F) features.
@@ -192,3 +221,43 @@ def floor(reference: Features, count: int, seed: int, draws: int = 20) -> tuple[
         for _ in range(draws)
     ]
     return float(np.mean(found)), float(np.std(found, ddof=1))
+
+
+def optimum(sweep: Mapping[float, Features], reference: Features, seed: int) -> Optimum:
+    """The setting of lowest KID, between the settings that were tried.
+
+    It is the lowest point of the parabola through the best setting and its two neighbours. The
+    interval is 1.96 standard deviations of this point over bootstrap samples, which take the same
+    draws of every setting, since one draw at two settings starts from the same state and noise.
+
+    Args:
+        sweep: setting -> (N, F) features of the same draws at that setting.
+        reference: (M, F) features.
+        seed: of the bootstraps.
+
+    Raises:
+        ValueError: fewer than three settings.
+    """
+    if len(sweep) < 3:
+        raise ValueError(f"an optimum needs at least three settings, not {len(sweep)}")
+    places = np.array(sorted(sweep))
+    y = standardised(reference, reference)
+    size = len(sweep[places[0]])
+    counts = np.vstack([np.ones((1, size), np.int64), multiplicities(size, seed)])
+    found = np.stack(
+        [kernel_bootstrap(standardised(sweep[p], reference), y, counts) for p in places]
+    )
+    lowest, *others = (vertex(places, values) for values in found.T)
+    half = 1.96 * float(np.std(others, ddof=1))
+    bracketed = places[0] < places[found[:, 0].argmin()] < places[-1]
+    return Optimum(lowest, lowest - half, lowest + half, bool(bracketed))
+
+
+def vertex(places: Features, values: Features) -> float:
+    """Lowest point of the parabola through the lowest of (n,) values and its neighbours."""
+    i = int(values.argmin())
+    if i in (0, len(places) - 1):
+        return float(places[i])
+    (a, b, c), (u, v, w) = places[i - 1 : i + 2], values[i - 1 : i + 2]
+    left, right = (b - a) * (v - w), (b - c) * (v - u)
+    return float(b - ((b - a) * left - (b - c) * right) / (2 * (left - right)))

@@ -3,24 +3,25 @@ r"""Negative evidence lower bounds of trained models, in nats for each image (Se
 Inverse heat dissipation (Eqs. 6-7, 32-35), with N = C H W:
 
     -log p(u_0) <= L_K + sum_{k=2}^K L_{k-1} + L_0
-    L_{k-1} = N KL[N(0, sigma^2) || N(0, delta^2)] + E_q |mu_theta(u_k, k) - F(t_{k-1}) u_0|^2 / (2 delta^2)
+    L_{k-1} = N KL[N(0, sigma^2) || N(0, delta^2)]
+              + E_q |mu_theta(u_k, k) - F(t_{k-1}) u_0|^2 / (2 delta^2)
     L_0     = -E_q log N(u_0 | mu_theta(u_1, 1), delta^2 I)
 
-The expectations of squared errors hold everything that the network says, and they depend on neither
-delta nor L_K: `squared_errors` measures them in one pass over the levels, and `heat_terms` gives the
-bound for any delta. L_K is the matter of `prior`.
+The expectations of squared errors hold everything that the network says, and they depend on
+neither delta nor L_K: `squared_errors` measures them in one pass over the levels, and `heat_terms`
+gives the bound for any delta. L_K is the matter of `prior`.
 
-Models that predict noise (Ho et al. 2020, Eq. 5; the same for BDM): the prior is N(0, I), each step's
-divergence is that of two Gaussians of equal variance, by frequency, with B3-B4,
+Models that predict noise (Ho et al. 2020, Eq. 5; the same for BDM): the prior is N(0, I), each
+step's divergence is that of two Gaussians of equal variance, by frequency, with B3-B4,
 
     L_{k-1} = 1/2 sum ((posterior mean with u_0) - (with the network's u_0))^2 / sigma^2_{t->s}
 
-and the image is read off the state of lowest noise: of z_0 where sigma_0 > 0 (BDM), else of the last
-step with the variance sigma^2_{1|0} (DDPM).
+and the image is read off the state of lowest noise: of z_0 where sigma_0 > 0 (BDM), else of the
+last step with the variance sigma^2_{1|0} (DDPM).
 
-All of it is on the scale where an image lies in [0, 1]. The data term comes in two conventions, which
-must not be mixed in one column: as a density, and as the probability of the image's 8-bit values, in
-bins of 1/255 whose outermost are open (Ho et al. 2020, Eq. 13).
+All of it is on the scale where an image lies in [0, 1]. The data term comes in two conventions,
+which must not be mixed in one column: as a density, and as the probability of the image's 8-bit
+values, in bins of 1/255 whose outermost are open (Ho et al. 2020, Eq. 13).
 """
 
 import math

@@ -128,6 +128,9 @@ COMPARED = {
     "interpolation": TWO,
     "input_gradients": TWO,
     "nearest_neighbours": THREE,
+    "fid_tables": THREE,
+    "likelihood": THREE,
+    "prior_overlap": ONE,
 }
 # Where a notebook shows samples that 03-samples drew: how many for each of what it counts.
 REUSED = (
@@ -234,6 +237,9 @@ def _of_settings(raw: dict[str, Any], run: dict[str, str]) -> Iterator[str]:
                 f"notebooks.{notebook}.{key}: needs {each * used} samples, and "
                 f"notebooks.samples.samples draws {drawn}"
             )
+    features = _part(raw, "digit_features").get("data")
+    if isinstance(features, str) and run and features not in run.values():
+        yield f"digit_features.data: no experiment that `run` switches on uses '{features}'"
     shown = _part(raw, "notebooks", "heat_equation")
     images, digit = _valid(DataSet, _part(raw, "data", shown.get("data"))), shown.get("digit")
     if images and isinstance(digit, int) and digit >= images.splits.train:

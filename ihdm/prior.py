@@ -1,19 +1,20 @@
 r"""How far the kernel density prior is from the forward process: L_K (Sec. 3.2, App. A.3).
 
-    L_K = KL[ q(u_K | u_0) || p(u_K) ],   p(u_K) = (1/N_T) sum_i N(F(t_K) u_0^i, delta^2 I)   (Eq. 36)
+    L_K = KL[ q(u_K | u_0) || p(u_K) ]
+    p(u_K) = (1/N_T) sum_i N(F(t_K) u_0^i, delta^2 I)                                       (Eq. 36)
 
 with q(u_K | u_0) = N(F(t_K) u_0, sigma^2 I). The paper bounds it from above (Eqs. 38-42),
 
     L_K <= log N_T - log sum_i exp(-D_i),   D_i = KL[ q(u_K | u_0) || N(F(t_K) u_0^i, delta^2 I) ]
 
 where the best mixture weights are phi_i proportional to exp(-D_i). (Eq. 37 prints sigma^2 for the
-variance delta^2 of the kernels.) What the bound gives away is the expectation of another divergence,
+variance delta^2 of the kernels.) What the bound gives away is the mean of another divergence,
 
     L_K = bound - E_q(u_K | u_0) KL[ phi || pi(u_K) ]
 
 from phi to the responsibilities pi_i(u) of the kernels for a point u, proportional to
 N(u | F(t_K) u_0^i, delta^2 I): insert log p(u) = sum_i phi_i (log N_i(u) - log N_T - log pi_i(u)).
-A Monte Carlo estimate of this expectation gives L_K itself, with little noise where the gap is small.
+A Monte Carlo estimate of this mean gives L_K itself, with little noise where the gap is small.
 
 Both need distances of blurred images alone, and at level K nearly all frequencies are blurred away.
 They are computed in the few frequencies that are left, in float64; see `subspace`.
@@ -75,9 +76,9 @@ def subspace(
     In a frequency where all blurred images agree, the kernels coincide and add a constant. With
     Delta_i the differences of test and training images that are dropped, what is lost lies between
     0 and M = max_i |Delta_i|^2 / (2 delta^2) for the bound, and for L_K, by Jensen's inequality on
-    either side, between -M max(0, sigma^2 / delta^2 - 1) and M. Differences are bounded by the range
-    of each coefficient, and where even images of opposite black and white would agree, without
-    looking at the images, so that the cost does not grow with their size.
+    either side, between -M max(0, sigma^2 / delta^2 - 1) and M. Differences are bounded by the
+    range of each coefficient, and where even images of opposite black and white would agree,
+    without looking at the images, so that the cost does not grow with their size.
 
     Args:
         train: (N, C, H, W) training images, in [0, 1] or uint8.

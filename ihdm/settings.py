@@ -199,6 +199,7 @@ class Network(Settings):
     groups: PositiveInt
     resample: Literal["pool", "conv"]
     output_scale: PositiveFloat = 1.0
+    contrast: NonNegativeFloat = 0.0
 
     @field_validator("channels")
     @classmethod
@@ -271,6 +272,19 @@ class Experiment(Settings):
     network: Network
     train: Train
     sampling: Sampling
+
+    def flat(self) -> dict[str, Any]:
+        """Every value under the path of its key, as `train.batch`."""
+        sections = self.model_dump(mode="json")
+        return {f"{name}.{key}": v for name, part in sections.items() for key, v in part.items()}
+
+
+class DigitFeatures(Settings):
+    """The classifier whose features are those of FID and KID."""
+
+    data: str
+    epochs: PositiveInt
+    seed: NonNegativeInt
 
 
 Levels = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
@@ -426,6 +440,55 @@ class NearestNeighboursNotebook(Settings):
     rows: PositiveInt
 
 
+class FidTablesNotebook(Settings):
+    """Settings of `13-fid-tables`."""
+
+    inverse_heat: str
+    denoising: str
+    blurring: str
+    data: str
+    samples: AtLeastThree
+    delta: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=2), AfterValidator(_distinct)]
+    sweep: AtLeastThree
+    seed: NonNegativeInt
+
+
+class LikelihoodNotebook(Settings):
+    """Settings of `14-likelihood`."""
+
+    inverse_heat: str
+    denoising: str
+    blurring: str
+    data: str
+    images: AtLeastTwo
+    delta: Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ordered)]
+    points: AtLeastTwo
+    draws: AtLeastTwo
+    seed: NonNegativeInt
+
+
+class PriorOverlapNotebook(Settings):
+    """Settings of `15-prior-overlap`."""
+
+    experiment: str
+    data: str
+    images: AtLeastTwo
+    sigma_blur_max: Annotated[
+        tuple[PositiveFloat, ...], Field(min_length=2), AfterValidator(_distinct)
+    ]
+    draws: AtLeastTwo
+    seed: NonNegativeInt
+
+
+class ClaimsNotebook(Settings):
+    """Settings of `16-claims`: limits that no other notebook has."""
+
+    sharpens: Share
+    additivity: PositiveFloat
+    flat: Share
+    near_sigma: PositiveFloat
+
+
 class Notebooks(Settings):
     """What each notebook shows."""
 
@@ -441,6 +504,10 @@ class Notebooks(Settings):
     interpolation: InterpolationNotebook
     input_gradients: InputGradientsNotebook
     nearest_neighbours: NearestNeighboursNotebook
+    fid_tables: FidTablesNotebook
+    likelihood: LikelihoodNotebook
+    prior_overlap: PriorOverlapNotebook
+    claims: ClaimsNotebook
 
 
 class Params(Settings):
@@ -449,6 +516,7 @@ class Params(Settings):
     run: Annotated[dict[str, str], Field(min_length=1), AfterValidator(MappingProxyType)]
     data: Annotated[dict[str, DataSet], AfterValidator(MappingProxyType)]
     experiments: Annotated[dict[str, Experiment], AfterValidator(MappingProxyType)]
+    digit_features: DigitFeatures
     notebooks: Notebooks
 
     def experiment(self, name: str) -> tuple[Experiment, str]:

@@ -105,6 +105,9 @@ class UNet(nn.Module):
         output_scale: factor on the output, 1 in the paper. Steps of the process are of the order of
             sigma, and Adam moves every weight by its learning rate at first; a small factor brings
             the two together, so that a short training is not spent on unlearning large outputs.
+        contrast: factor on a second copy of the input from which each image's mean is removed; 0 in
+            the paper, where there is no copy. A state at a high level is an almost constant image
+            that varies by little more than sigma, which products in bfloat16 round away.
 
     Raises:
         ValueError: `resample` is neither of the two.
@@ -121,11 +124,12 @@ class UNet(nn.Module):
         groups: int = 32,
         resample: str = "pool",
         output_scale: float = 1.0,
+        contrast: float = 0.0,
     ):
         super().__init__()
         if resample not in ("pool", "conv"):
             raise ValueError(f"resample must be 'pool' or 'conv', not {resample!r}")
-        self.channels, self.output_scale = channels, output_scale
+        self.channels, self.output_scale, self.contrast = channels, output_scale, contrast
         width = 4 * channels
         last = len(multipliers) - 1
 
@@ -135,7 +139,8 @@ class UNet(nn.Module):
             return Stage(residual, *attention, *others)
 
         self.embed = nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width))
-        self.first = nn.Conv2d(image_channels, channels, 3, padding=1)
+        copies = 2 if contrast else 1
+        self.first = nn.Conv2d(copies * image_channels, channels, 3, padding=1)
         self.down = nn.ModuleList()
         current, skips = channels, [channels]
         for level, multiplier in enumerate(multipliers):
@@ -179,6 +184,9 @@ class UNet(nn.Module):
             (B, image_channels, H, W), of the type of `u` outside autocast.
         """
         embedding = self.embed(level_embedding(k, self.channels).to(u.dtype))
+        if self.contrast:
+            deviation = u - u.mean((2, 3), keepdim=True)
+            u = torch.cat([self.contrast * deviation, u], dim=1)
         x = self.first(u)
         skips = [x]
         for module in self.down:

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from ihdm import asymptotics
+from ihdm import asymptotics, likelihood, sampling
 from ihdm.asymptotics import GaussianData
-from ihdm.heat import HeatEquation, blur_schedule, cosine_basis, to_frequencies
+from ihdm.heat import HeatEquation, blur_schedule, cosine_basis, to_frequencies, to_pixels
+from ihdm.processes import InverseHeat
 
 SIGMA, WIDTH, PREVIOUS = 0.1, 1.5, 1.2
 
@@ -96,3 +97,39 @@ def test_fitted_data_has_the_moments_of_the_images():
     assert torch.allclose(data.mean, to_frequencies(images.double()).mean(0))
     total = images.double().var(0).sum((1, 2))
     assert torch.allclose(data.variance.sum((1, 2)), total)
+
+
+def test_the_optima_of_the_chain_are_those_of_bound_and_samples():
+    shape = (1, 4, 4)
+    variance = 0.5 * torch.rand(shape, generator=torch.Generator().manual_seed(0)).double() ** 3
+    data = asymptotics.GaussianData(torch.full(shape, 0.4).double(), variance)
+    heat = HeatEquation(4, 4, blur_schedule(6, 0.3, 3))
+    process, widths = InverseHeat(heat, SIGMA), heat.sigma_blur.tolist()
+
+    class Best(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, u, k):
+            k = int(k[0])
+            return asymptotics.optimal_step(data, u, SIGMA, widths[k], widths[k - 1]).to(u)
+
+    generator = torch.Generator().manual_seed(1)
+    y = data.mean + variance.sqrt() * torch.randn(20000, *shape, generator=generator).double()
+    images = to_pixels(y)
+    found = asymptotics.chain_optima(data, heat, SIGMA)
+    errors = likelihood.squared_errors(process, Best(), images, seed=0, batch=20000)
+    assert found.elbo == pytest.approx(
+        likelihood.optimal_delta(errors, SIGMA, 16).mean().sqrt().item() / SIGMA, rel=2e-3
+    )
+
+    def distance(factor):
+        model = InverseHeat(heat, SIGMA, factor * SIGMA)
+        noise = torch.Generator().manual_seed(2)
+        start = model.prior(images, torch.randn(images.shape, generator=noise).double())
+        for step in sampling.reverse(model, Best(), start, generator=noise):
+            last = to_frequencies(step.state)
+        return ((last.std(0) - variance.sqrt()) ** 2).sum().item()
+
+    assert distance(found.frechet) < min(distance(f * found.frechet) for f in (0.85, 1.15))

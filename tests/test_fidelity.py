@@ -3,6 +3,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from ihdm import classifier, datasets, fidelity
@@ -76,12 +78,12 @@ def test_intervals_are_as_wide_as_independent_sets_differ():
 def test_the_score_does_not_depend_on_numpys_global_generator():
     numbers = np.random.default_rng(0)
     x, y = numbers.normal(size=(2, 300, 4))
-    np.random.seed(3)
-    first = fidelity.score(x, y, 5)
-    np.random.seed(4)
-    before = np.random.get_state()[1].copy()
-    assert fidelity.score(x, y, 5) == first
-    assert (np.random.get_state()[1] == before).all()
+    with fidelity.numpy_seeded(3):
+        first = fidelity.score(x, y, 5)
+    with fidelity.numpy_seeded(4):
+        before = np.random.get_state()[1].copy()  # noqa: NPY002
+        assert fidelity.score(x, y, 5) == first
+        assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
 
 
 def test_the_floor_is_what_true_sets_have():
@@ -115,3 +117,28 @@ def test_inception_without_a_network_says_what_to_put_where(monkeypatch):
     monkeypatch.setattr(fidelity, "build_feature_extractor", refused)
     with pytest.raises(ProjectError, match=r"inception-2015-12-05\.pt into /tmp.*'digits'"):
         fidelity.features(np.zeros((2, 1, 8, 8), np.uint8), "inception")
+
+
+def test_the_optimum_of_a_sweep_lies_where_two_sets_agree():
+    numbers = np.random.default_rng(0)
+    reference, noise = numbers.normal(size=(1500, 4)), numbers.normal(size=(400, 4))
+    sweep = {shift: noise + shift - 0.3 for shift in (-0.4, 0.0, 0.25, 0.5, 1.0)}
+    found = fidelity.optimum(sweep, reference, 0)
+    assert found.bracketed
+    assert found.low < 0.3 < found.high
+    assert found.high - found.low < 0.4
+    ends = {shift: x for shift, x in sweep.items() if shift >= 0.25}
+    assert not fidelity.optimum(ends, reference, 0).bracketed
+    with pytest.raises(ValueError, match="three"):
+        fidelity.optimum({0.0: noise, 1.0: noise}, reference, 0)
+
+
+@given(
+    lowest=st.floats(0.5, 1.5),
+    places=st.tuples(st.floats(0, 0.4), st.floats(0.9, 1.1), st.floats(1.6, 3)),
+)
+def test_the_vertex_of_a_parabola_is_found(lowest, places):
+    x = np.array(places)
+    y = 3 * (x - lowest) ** 2 - 1
+    inside = y[1] < min(y[0], y[2])
+    assert fidelity.vertex(x, y) == pytest.approx(lowest if inside else x[y.argmin()])

@@ -78,6 +78,7 @@ def finished_twice(smoke_source, tmp_path_factory):
         "check",
         "data",
         "strip",
+        "digit-features",
         *(path.stem[3:] for path in NOTEBOOKS if path.stem[3:] not in ("training", "samples")),
         *(f"{stage}@{experiment}" for stage in ("train", "samples") for experiment in EXPERIMENTS),
     }
@@ -180,8 +181,9 @@ def test_two_runs_give_the_same_bytes(finished_twice):
 
 def test_an_edit_runs_only_what_depends_on_it(finished, smoke_settings):
     change(finished, smoke_settings, "experiments.mnist.sampling.delta", 0.02)
-    showing = ["asymptotics", "blurring-diffusion", "interpolation", "nearest-neighbours"]
-    showing += ["noise-scale", "psd-duality", "sigma-zero"]
+    showing = ["asymptotics", "blurring-diffusion", "fid-tables", "interpolation", "likelihood"]
+    showing += ["nearest-neighbours", "noise-scale", "prior-overlap", "psd-duality", "sigma-zero"]
+    showing += ["claims"]
     compared = sorted([*showing, "check", "samples@mnist"])
     assert sorted(ran(dvc("repro"))) == compared
     write_settings(finished, smoke_settings)

@@ -1,0 +1,86 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from ihdm import classifier, datasets, tuning
+from ihdm.settings import ProjectError
+
+
+@pytest.fixture
+def ready(project, settings, monkeypatch):
+    """A smoke project with digits, features of an untrained classifier, and few samples."""
+    name = settings.experiment("mnist")[1]
+    datasets.prepare(name, settings.data[name], project / "data" / "prepared" / name, project)
+    torch.manual_seed(0)
+    network = classifier.Classifier().eval()
+    monkeypatch.setattr(classifier, "load", lambda: network)
+    monkeypatch.setattr(tuning, "SAMPLES", 8)
+    return project
+
+
+def test_a_trial_is_scored_for_every_delta_and_reproduced_by_its_settings(ready, settings):
+    changes = {"train.batch": 3, "process.sigma": 0.02}
+    found = tuning.trial("mnist", changes, [1.0, 1.5])
+    assert [trial["delta"] for trial in found] == [1.0, 1.5]
+    assert found[0]["kid"] != found[1]["kid"]
+    assert all(np.isfinite(trial["kid"]) and trial["kid_half"] > 0 for trial in found)
+    assert found[0]["train"]["batch"] == 3
+    again = tuning.trial("mnist", changes, [1.5])[0]
+    assert again["kid"] == found[1]["kid"]
+    assert len(tuning.trial("mnist_ddpm", {}, [1.0, 1.5])) == 1
+
+
+def test_the_program_adds_lines_to_the_record(ready, settings, monkeypatch, capsys):
+    before = tuning.record()
+    monkeypatch.setattr("sys.argv", ["tuning", "mnist", "train.steps=4", "--delta", "1", "2"])
+    tuning.main()
+    added = tuning.record()[len(before) :]
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == added
+    own = settings.experiments["mnist"]
+    assert [tuning.differences(trial, own) for trial in added] == 2 * [{"train.steps": 4}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"train.batches": 3}, "no setting 'train.batches'"),
+        ({"batch": 3}, "no setting 'batch'"),
+        ({"train.batch": 0}, "batch"),
+    ],
+)
+def test_a_change_that_makes_no_sense_is_refused_by_name(settings, changes, told):
+    with pytest.raises(ProjectError, match=told):
+        tuning.changed(settings.experiments["mnist"], changes)
+
+
+def test_differences_leave_out_what_repetitions_may_change(settings):
+    own = settings.experiments["mnist"]
+    other = tuning.changed(own, {"train.seed": 5, "train.log_every": 1, "network.channels": 16})
+    trial = other.model_dump(mode="json")
+    assert tuning.differences(trial, own) == {"network.channels": 16}
+
+
+def trials(experiment, kids):
+    """Recorded repetitions with KIDs of our choice."""
+    described = experiment.model_dump(mode="json")
+    sigma, delta = getattr(experiment.process, "sigma", None), experiment.sampling.delta
+    factor = None if delta is None else delta / sigma
+    for seed, kid in enumerate(kids):
+        train = described["train"] | {"seed": seed}
+        yield {**described, "train": train, "delta": factor, "kid": kid}
+        if factor is not None:
+            yield {**described, "train": train, "delta": factor + 0.5, "kid": 100.0}
+
+
+def test_an_advantage_is_welchs_interval_over_training_seeds(settings):
+    good, bad = (settings.experiments[name] for name in ("mnist_blurring", "mnist"))
+    recorded = [*trials(good, [0.1, 0.2, 0.3]), *trials(bad, [0.5, 0.7, 0.9])]
+    found = tuning.advantage(good, bad, recorded)
+    # Variances 0.01 and 0.04 over 3 seeds each: 2.94 degrees of freedom, quantile 3.216.
+    assert found["difference"] == pytest.approx(0.5)
+    assert found["half_interval"] == pytest.approx(3.216 * (0.05 / 3) ** 0.5, rel=1e-3)
+    assert found["seeds"] == 3
+    assert tuning.advantage(good, bad, recorded[:4])["seeds"] == 1
+    assert tuning.advantage(good, bad, [])["seeds"] == 0
