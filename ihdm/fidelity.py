@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from cleanfid import fid as cleanfid
 from cleanfid.features import build_feature_extractor
+from cleanfid.fid import fid_from_feats, frechet_distance, get_folder_features, kernel_distance
 from cleanfid.resize import build_resizer
 from numpy.typing import NDArray
 from torch import Tensor
@@ -27,27 +27,31 @@ from torch import Tensor
 from ihdm import classifier
 from ihdm.settings import ProjectError
 
-__all__ = ["Optimum", "Score", "features", "features_of_folder", "floor", "optimum", "score"]
+__all__ = [
+    "Measured",
+    "Optimum",
+    "features",
+    "features_of_folder",
+    "fid",
+    "floor",
+    "kid",
+    "optimum",
+]
 
 Features = NDArray[np.float64]
-BOOTSTRAPS = 200
 SUBSETS = 100
 
 
-class Score(NamedTuple):
-    """FID and KID of one set against a reference.
+class Measured(NamedTuple):
+    """A distance between two sets of images.
 
     Attributes:
-        fid: in squared units of the features.
-        fid_half: half of its 95 % interval, 1.96 bootstrap standard deviations.
-        kid: without unit.
-        kid_half: half of its 95 % interval, likewise.
+        value: FID, in squared units of the features, or KID, without unit.
+        half: half of its 95 % interval, 1.96 bootstrap standard deviations.
     """
 
-    fid: float
-    fid_half: float
-    kid: float
-    kid_half: float
+    value: float
+    half: float
 
 
 class Optimum(NamedTuple):
@@ -131,7 +135,7 @@ def features_of_folder(folder: Path, space: str) -> Features:
     def grey(images: Tensor) -> Tensor:
         return network(images.mean(1, keepdim=True) if space == "digits" else images)
 
-    return cleanfid.get_folder_features(
+    return get_folder_features(
         str(folder),
         grey,
         num_workers=0,
@@ -141,33 +145,46 @@ def features_of_folder(folder: Path, space: str) -> Features:
     ).astype(np.float64)
 
 
-def score(generated: Features, reference: Features, seed: int) -> Score:
-    """FID and KID with their intervals.
+def fid(generated: Features, reference: Features, seed: int, bootstraps: int) -> Measured:
+    """FID with its interval.
 
     Args:
         generated: (N, F) features.
         reference: (M, F) features, of all training images as in the paper.
-        seed: of subsets and bootstraps.
+        seed: of the bootstrap.
+        bootstraps: how many bootstrap samples of the generated set, at least 2.
     """
-    counts = multiplicities(len(generated), seed)
-    fids = [
-        cleanfid.fid_from_feats(np.repeat(generated, count, axis=0), reference) for count in counts
-    ]
+
+    def distance(x: Features) -> float:
+        return float(
+            frechet_distance(x.mean(0), np.cov(x, rowvar=False), reference.mean(0), covariance)
+        )
+
+    covariance = np.cov(reference, rowvar=False)
+    counts = multiplicities(len(generated), seed, bootstraps)
+    drawn = [distance(np.repeat(generated, count, axis=0)) for count in counts]
+    return Measured(distance(generated), 1.96 * float(np.std(drawn, ddof=1)))
+
+
+def kid(generated: Features, reference: Features, seed: int, bootstraps: int) -> Measured:
+    """KID with its interval.
+
+    Args:
+        generated: (N, F) features.
+        reference: (M, F) features, by which both sets are standardised.
+        seed: of subsets and bootstrap.
+        bootstraps: how many bootstrap samples of the generated set, at least 2.
+    """
     x, y = standardised(generated, reference), standardised(reference, reference)
     with numpy_seeded(seed):
-        kid = cleanfid.kernel_distance(x, y, num_subsets=SUBSETS)
-    return Score(
-        float(cleanfid.fid_from_feats(generated, reference)),
-        1.96 * float(np.std(fids, ddof=1)),
-        kid,
-        1.96 * float(np.std(kernel_bootstrap(x, y, counts), ddof=1)),
-    )
+        value = kernel_distance(x, y, num_subsets=SUBSETS)
+    drawn = kernel_bootstrap(x, y, multiplicities(len(generated), seed, bootstraps))
+    return Measured(float(value), 1.96 * float(np.std(drawn, ddof=1)))
 
 
-def multiplicities(size: int, seed: int) -> NDArray[np.int64]:
-    """(BOOTSTRAPS, size): how often each image is in each bootstrap sample."""
-    numbers = np.random.default_rng(seed)
-    return numbers.multinomial(size, np.full(size, 1 / size), BOOTSTRAPS)
+def multiplicities(size: int, seed: int, bootstraps: int) -> NDArray[np.int64]:
+    """(bootstraps, size): how often each image is in each bootstrap sample."""
+    return np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), bootstraps)
 
 
 @contextmanager
@@ -215,7 +232,7 @@ def floor(reference: Features, count: int, seed: int, draws: int = 20) -> tuple[
     numbers = np.random.default_rng(seed)
     mean, covariance = reference.mean(0), np.cov(reference, rowvar=False)
     found = [
-        cleanfid.fid_from_feats(
+        fid_from_feats(
             *(numbers.multivariate_normal(mean, covariance, n) for n in (count, len(reference)))
         )
         for _ in range(draws)
@@ -223,7 +240,9 @@ def floor(reference: Features, count: int, seed: int, draws: int = 20) -> tuple[
     return float(np.mean(found)), float(np.std(found, ddof=1))
 
 
-def optimum(sweep: Mapping[float, Features], reference: Features, seed: int) -> Optimum:
+def optimum(
+    sweep: Mapping[float, Features], reference: Features, seed: int, bootstraps: int
+) -> Optimum:
     """The setting of lowest KID, between the settings that were tried.
 
     It is the lowest point of the parabola through the best setting and its two neighbours. The
@@ -233,7 +252,8 @@ def optimum(sweep: Mapping[float, Features], reference: Features, seed: int) -> 
     Args:
         sweep: setting -> (N, F) features of the same draws at that setting.
         reference: (M, F) features.
-        seed: of the bootstraps.
+        seed: of the bootstrap.
+        bootstraps: how many bootstrap samples of the draws, at least 2.
 
     Raises:
         ValueError: fewer than three settings.
@@ -243,7 +263,7 @@ def optimum(sweep: Mapping[float, Features], reference: Features, seed: int) -> 
     places = np.array(sorted(sweep))
     y = standardised(reference, reference)
     size = len(sweep[places[0]])
-    counts = np.vstack([np.ones((1, size), np.int64), multiplicities(size, seed)])
+    counts = np.vstack([np.ones((1, size), np.int64), multiplicities(size, seed, bootstraps)])
     found = np.stack(
         [kernel_bootstrap(standardised(sweep[p], reference), y, counts) for p in places]
     )

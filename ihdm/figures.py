@@ -32,7 +32,7 @@ def style() -> None:
             "axes.spines.right": False,
             "axes.spines.top": False,
             "figure.constrained_layout.use": True,
-            "figure.dpi": 110,
+            "figure.dpi": 90,
             "figure.figsize": (COLUMN_WIDTH, 3.2),
             "image.interpolation": "nearest",
             "legend.frameon": False,

@@ -1,6 +1,6 @@
 """Where a notebook's results go, and what says where they came from.
 
-    results/figures/NAME/FIGURE.png     200 dpi, in git
+    results/figures/NAME/FIGURE.png     150 dpi, in git
     results/pdf/NAME/FIGURE.pdf         in the DVC cache
     results/metrics/NAME.json           numbers
     results/metrics/NAME/TABLE.csv      curves
@@ -68,7 +68,7 @@ class Results:
         title = f"{self._name}: {name}"
         # Neither file holds a date, so that the same figure has the same bytes.
         own = {"Title": title, "Source": self._provenance}
-        figure.savefig(png, dpi=200, bbox_inches="tight", metadata=own)
+        figure.savefig(png, dpi=150, bbox_inches="tight", metadata=own)
         own = {"Title": title, "Subject": self._provenance, "CreationDate": None, "ModDate": None}
         figure.savefig(pdf, bbox_inches="tight", metadata=own)
 

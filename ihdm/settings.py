@@ -450,6 +450,7 @@ class FidTablesNotebook(Settings):
     samples: AtLeastThree
     delta: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=2), AfterValidator(_distinct)]
     sweep: AtLeastThree
+    bootstraps: AtLeastTwo
     seed: NonNegativeInt
 
 

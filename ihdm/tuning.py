@@ -25,7 +25,7 @@ from ihdm.settings import Experiment, ProjectError
 
 __all__ = ["advantage", "changed", "differences", "record", "trained", "trial"]
 
-SAMPLES = 1000
+SAMPLES, BOOTSTRAPS = 1000, 200
 RECORD = "data/tuning.jsonl"
 TRAINED = ("process", "network", "train")
 # What has no part in what a training ends with, or is meant to differ between its repetitions.
@@ -121,9 +121,15 @@ def trial(name: str, changes: dict[str, Any], factors: list[float]) -> list[Tria
         seed, chosen = experiment.sampling.seed, range(SAMPLES)
         u_K = sampling.starts(model, images.train, seed, chosen)
         u_0 = sampling.draw(model, network, u_K, seed, chosen, batch=250)[0]
-        score = fidelity.score(fidelity.features(u_0, "digits"), reference, seed)
-        numbers = {key: round(value, 4) for key, value in score._asdict().items()}
-        found.append({**about, "delta": factor, **numbers})
+        x = fidelity.features(u_0, "digits")
+        scores = {
+            f"{name}{part}": round(number, 4)
+            for name, measure in (("fid", fidelity.fid), ("kid", fidelity.kid))
+            for part, number in zip(
+                ("", "_half"), measure(x, reference, seed, BOOTSTRAPS), strict=True
+            )
+        }
+        found.append({**about, "delta": factor, **scores})
     return found
 
 

@@ -47,8 +47,7 @@ def test_a_data_set_without_labels_has_no_such_features(digits):
 
 def test_fid_of_a_set_with_itself_is_zero():
     values = np.random.default_rng(0).normal(size=(500, 8))
-    found = fidelity.score(values, values, 0)
-    assert found.fid == pytest.approx(0, abs=1e-6)
+    assert fidelity.fid(values, values, 0, 2).value == pytest.approx(0, abs=1e-6)
 
 
 def test_fid_of_gaussians_is_its_closed_form_and_kid_its_expectation():
@@ -56,33 +55,34 @@ def test_fid_of_gaussians_is_its_closed_form_and_kid_its_expectation():
     spread = np.array([0.5, 1, 2])
     x = numbers.normal(size=(4000, 3)) * spread + 1
     y = numbers.normal(size=(4000, 3))
-    found = fidelity.score(x, y, 0)
+    found = fidelity.fid(x, y, 0, 50)
     expected = 3 + ((spread - 1) ** 2).sum()
-    assert found.fid == pytest.approx(expected, rel=0.05)
-    assert abs(found.fid - expected) < 3 * found.fid_half
-    same = fidelity.score(y[:1000], y[1000:], 0)
-    assert abs(same.kid) < 2 * same.kid_half
-    assert found.kid > 5 * found.kid_half
+    assert found.value == pytest.approx(expected, rel=0.05)
+    assert abs(found.value - expected) < 3 * found.half
+    same = fidelity.kid(y[:1000], y[1000:], 0, 100)
+    assert abs(same.value) < 2 * same.half
+    other = fidelity.kid(x, y, 0, 100)
+    assert other.value > 5 * other.half
 
 
-def test_intervals_are_as_wide_as_independent_sets_differ():
+@pytest.mark.parametrize("measure", [fidelity.fid, fidelity.kid])
+def test_intervals_are_as_wide_as_independent_sets_differ(measure):
     numbers = np.random.default_rng(0)
     reference = numbers.normal(size=(2000, 4))
-    found = [fidelity.score(numbers.normal(0.2, 1, (300, 4)), reference, i) for i in range(12)]
-    for value, half in (("fid", "fid_half"), ("kid", "kid_half")):
-        spread = np.std([getattr(score, value) for score in found], ddof=1)
-        claimed = np.mean([getattr(score, half) for score in found]) / 1.96
-        assert 0.5 < claimed / spread < 2
+    found = [measure(numbers.normal(0.2, 1, (300, 4)), reference, i, 100) for i in range(12)]
+    spread = np.std([m.value for m in found], ddof=1)
+    claimed = np.mean([m.half for m in found]) / 1.96
+    assert 0.5 < claimed / spread < 2
 
 
-def test_the_score_does_not_depend_on_numpys_global_generator():
+def test_kid_does_not_depend_on_numpys_global_generator():
     numbers = np.random.default_rng(0)
     x, y = numbers.normal(size=(2, 300, 4))
     with fidelity.numpy_seeded(3):
-        first = fidelity.score(x, y, 5)
+        first = fidelity.kid(x, y, 5, 10)
     with fidelity.numpy_seeded(4):
         before = np.random.get_state()[1].copy()  # noqa: NPY002
-        assert fidelity.score(x, y, 5) == first
+        assert fidelity.kid(x, y, 5, 10) == first
         assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
 
 
@@ -90,7 +90,7 @@ def test_the_floor_is_what_true_sets_have():
     numbers = np.random.default_rng(0)
     reference = numbers.normal(size=(2000, 6))
     mean, spread = fidelity.floor(reference, 200, 0)
-    true = [fidelity.score(numbers.normal(size=(200, 6)), reference, i).fid for i in range(20)]
+    true = [fidelity.fid(numbers.normal(size=(200, 6)), reference, i, 2).value for i in range(20)]
     assert mean == pytest.approx(np.mean(true), abs=4 * spread / math.sqrt(20))
     assert fidelity.floor(reference, 1000, 0)[0] < mean / 3
 
@@ -123,14 +123,14 @@ def test_the_optimum_of_a_sweep_lies_where_two_sets_agree():
     numbers = np.random.default_rng(0)
     reference, noise = numbers.normal(size=(1500, 4)), numbers.normal(size=(400, 4))
     sweep = {shift: noise + shift - 0.3 for shift in (-0.4, 0.0, 0.25, 0.5, 1.0)}
-    found = fidelity.optimum(sweep, reference, 0)
+    found = fidelity.optimum(sweep, reference, 0, 100)
     assert found.bracketed
     assert found.low < 0.3 < found.high
     assert found.high - found.low < 0.4
     ends = {shift: x for shift, x in sweep.items() if shift >= 0.25}
-    assert not fidelity.optimum(ends, reference, 0).bracketed
+    assert not fidelity.optimum(ends, reference, 0, 100).bracketed
     with pytest.raises(ValueError, match="three"):
-        fidelity.optimum({0.0: noise, 1.0: noise}, reference, 0)
+        fidelity.optimum({0.0: noise, 1.0: noise}, reference, 0, 100)
 
 
 @given(

@@ -17,6 +17,7 @@ def ready(project, settings, monkeypatch):
     network = classifier.Classifier().eval()
     monkeypatch.setattr(classifier, "load", lambda: network)
     monkeypatch.setattr(tuning, "SAMPLES", 8)
+    monkeypatch.setattr(tuning, "BOOTSTRAPS", 3)
     return project
 
 
