@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from cleanfid.features import build_feature_extractor
 from cleanfid.fid import fid_from_feats, frechet_distance, get_folder_features, kernel_distance
 from cleanfid.resize import build_resizer
@@ -71,13 +72,13 @@ class Optimum(NamedTuple):
     bracketed: bool
 
 
-def extractor(space: str) -> Callable[[Tensor], Tensor]:
-    """(N, C, H, W) images on 0..255 -> (N, F) features."""
+def extractor(space: str, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """(N, C, H, W) images on 0..255, on the device -> (N, F) features."""
     if space == "digits":
-        network = classifier.load()
+        network = classifier.load().to(device)
         return lambda images: network.features(images / 255)
     try:
-        return build_feature_extractor("clean", torch.device("cpu"), use_dataparallel=False)
+        return build_feature_extractor("clean", device, use_dataparallel=False)
     except Exception as error:  # urllib, the file system and TorchScript each have their own
         raise ProjectError(
             f"Inception's weights could not be had ({type(error).__name__}: {error}). clean-fid "
@@ -105,7 +106,8 @@ def features(images: Tensor | NDArray[np.uint8], space: str, batch: int = 100) -
     Raises:
         ProjectError: the network of the features is missing.
     """
-    extract, resize = extractor(space), resizer(space)
+    device = PartialState().device
+    extract, resize = extractor(space, device), resizer(space)
     found = []
     for first in range(0, len(images), batch):
         part = images[first : first + batch]
@@ -114,7 +116,7 @@ def features(images: Tensor | NDArray[np.uint8], space: str, batch: int = 100) -
         if space == "inception":
             part = np.broadcast_to(part, (len(part), 3, *part.shape[2:]))
         pixels = np.stack([resize(u) for u in part.transpose(0, 2, 3, 1)]).transpose(0, 3, 1, 2)
-        found.append(extract(torch.from_numpy(pixels.astype(np.float32))).numpy())
+        found.append(extract(torch.from_numpy(pixels.astype(np.float32)).to(device)).cpu().numpy())
     return np.concatenate(found).astype(np.float64)
 
 
@@ -130,7 +132,8 @@ def features_of_folder(folder: Path, space: str) -> Features:
     """
     if not any(p.is_file() for p in folder.rglob("*")):
         raise ProjectError(f"{folder} holds no images")
-    network = extractor(space)
+    device = PartialState().device
+    network = extractor(space, device)
 
     def grey(images: Tensor) -> Tensor:
         return network(images.mean(1, keepdim=True) if space == "digits" else images)
@@ -139,7 +142,7 @@ def features_of_folder(folder: Path, space: str) -> Features:
         str(folder),
         grey,
         num_workers=0,
-        device=torch.device("cpu"),
+        device=device,
         custom_fn_resize=resizer(space),
         verbose=False,
     ).astype(np.float64)
