@@ -42,9 +42,10 @@ from ihdm import (
     unet,
 )
 from ihdm.datasets import Images
+from ihdm.processes import Process
 from ihdm.settings import Experiment, ProjectError
 
-__all__ = ["Finished", "fingerprint", "follow", "run"]
+__all__ = ["Finished", "fingerprint", "follow", "fresh", "run"]
 
 FINAL = "final.safetensors"
 SECONDS_FOR_LOCK = 15
@@ -77,7 +78,7 @@ def fingerprint(experiment: Experiment, images: Images) -> str:
     del settings["train"]["checkpoint_every"]
     parts = [json.dumps(settings, sort_keys=True), images.fingerprint]
     # Modules as a whole, and single functions of modules that do more than decide numbers.
-    deciding = (seeds, heat, processes, unet, precision, loop, datasets.to_unit, train)
+    deciding = (seeds, heat, processes, unet, precision, loop, datasets.to_unit, fresh, train)
     parts += [syntax(inspect.getsource(code)) for code in deciding]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
@@ -133,16 +134,29 @@ def result(folder: Path) -> Finished:
     return Finished(folder / FINAL, json.loads((folder / "history.json").read_text()))
 
 
+def fresh(
+    experiment: Experiment, images: Images, accelerator: Accelerator
+) -> tuple[Process, loop.State]:
+    """A process, and the state of its training before the first step.
+
+    Args:
+        experiment: the validated description.
+        images: the prepared data.
+        accelerator: names the device.
+    """
+    torch.manual_seed(experiment.train.seed)
+    network = unet.from_params(experiment, images.shape[0])
+    network.to(accelerator.device, memory_format=torch.channels_last)
+    process = processes.from_params(experiment, *images.shape[1:])
+    return process, loop.State.fresh(network, experiment.train)
+
+
 def train(
     name: str, experiment: Experiment, images: Images, folder: Path, parent: int | None
 ) -> None:
     settings = experiment.train
     accelerator = Accelerator()
-    torch.manual_seed(settings.seed)
-    network = unet.from_params(experiment, images.shape[0])
-    network.to(accelerator.device, memory_format=torch.channels_last)
-    process = processes.from_params(experiment, *images.shape[1:])
-    state = loop.State.fresh(network, settings)
+    process, state = fresh(experiment, images, accelerator)
     saved = checkpoints.newest_state(folder)
     if saved is None:
         print(f"{name}: training from the beginning, {settings.steps} steps", flush=True)

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from ruamel.yaml import YAML
 from scipy import stats
 
-from ihdm import datasets, fidelity, loop, params, processes, progress, sampling, unet
+from ihdm import datasets, fidelity, loop, params, progress, sampling, training
 from ihdm.datasets import Images
 from ihdm.precision import Autocast
 from ihdm.processes import InverseHeat, Process
@@ -70,11 +70,7 @@ def trained(experiment: Experiment, images: Images) -> tuple[Process, torch.nn.M
         ProjectError: the training diverged.
     """
     accelerator = Accelerator()
-    process = processes.from_params(experiment, *images.shape[1:])
-    torch.manual_seed(experiment.train.seed)
-    network = unet.from_params(experiment, images.shape[0])
-    network = network.to(accelerator.device, memory_format=torch.channels_last)
-    state = loop.State.fresh(network, experiment.train)
+    process, state = training.fresh(experiment, images, accelerator)
     with progress.bar(experiment.train.steps, "training") as bar:
         for _ in loop.steps(process, state, images.train, experiment.train, accelerator):
             bar.update()

@@ -150,7 +150,10 @@ def test_the_second_run_does_nothing_and_dvc_shows_what_there_is(finished):
     assert ran(dvc("repro")) == []
     assert "up to date" in dvc("status")
     assert "train@mnist" in dvc("dag")
-    assert "held_out_loss" in dvc("metrics", "show")
+    table = dvc("metrics", "show")
+    assert "held_out_loss" in table
+    assert "kid.BDM" in table
+    assert "fid.DDPM" in table
     assert "index.html" in dvc("plots", "show")
     page = (finished / "dvc_plots" / "index.html").read_text()
     assert "held_out" in page
@@ -186,6 +189,11 @@ def test_an_edit_runs_only_what_depends_on_it(finished, smoke_settings):
     showing += ["claims"]
     compared = sorted([*showing, "check", "samples@mnist"])
     assert sorted(ran(dvc("repro"))) == compared
+    changed = re.findall(r"experiments\.\S+|notebooks\.\S+", dvc("params", "diff"))
+    assert changed == ["experiments.mnist.sampling.delta"]
+    moved = set(re.findall(r"results/metrics/\d\d-(\S+)\.json", dvc("metrics", "diff")))
+    assert moved >= {"fid-tables", "likelihood", "prior-overlap"}
+    assert moved <= {*showing, "samples-mnist"}
     write_settings(finished, smoke_settings)
 
     weights = (finished / "results/weights/mnist.safetensors").read_bytes()
