@@ -147,7 +147,7 @@ def chain_optima(data: GaussianData, heat: HeatEquation, sigma: float) -> ChainO
         sigma: training noise.
     """
     v = data.variance
-    c = torch.stack([data.decay(width) for width in heat.sigma_blur.tolist()])
+    c = torch.stack([data.decay(width) for width in heat.sigma_blur.tolist()])[:, None]
     marginal = c[1:] ** 2 * v + sigma**2
     posterior = c[:-1] ** 2 * v * sigma**2 / marginal
     K = heat.K

@@ -6,7 +6,6 @@ on the digits themselves, need a few hundred, and know what digits differ in.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from ihdm import checkpoints, datasets, params, progress, seeds
 from ihdm.datasets import Images
+from ihdm.results import Results
 from ihdm.settings import ProjectError
 
 __all__ = ["Classifier", "accuracy", "load", "train"]
@@ -105,8 +105,11 @@ def load() -> Classifier:
     Raises:
         ProjectError: it is missing or damaged.
     """
-    path = params.root() / "results" / "weights" / "digit_features.safetensors"
-    return checkpoints.load_weights(path, Classifier()).eval()
+    return checkpoints.load_weights(weights(), Classifier()).eval()
+
+
+def weights() -> Path:
+    return params.root() / "results" / "weights" / "digit_features.safetensors"
 
 
 def main() -> None:
@@ -117,15 +120,9 @@ def main() -> None:
         images = datasets.load(settings.data)
         network = train(images, settings.epochs, settings.seed)
         found = {split: accuracy(network, images, split) for split in ("train", "tune", "report")}
-        results = params.root() / "results"
-        checkpoints.save_weights(results / "weights" / "digit_features.safetensors", network)
-        write(results / "metrics" / "digit_features.json", found)
+        checkpoints.save_weights(weights(), network)
+        Results("digit_features", "results").metrics(accuracy=found)
         print(f"{100 * found['report']:.1f} % of held-out digits are told right")
-
-
-def write(path: Path, found: dict[str, float]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"accuracy": found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -22,16 +22,20 @@ from accelerate import PartialState
 from cleanfid.features import build_feature_extractor
 from cleanfid.fid import fid_from_feats, frechet_distance, get_folder_features, kernel_distance
 from cleanfid.resize import build_resizer
+from cleanfid.utils import EXTENSIONS
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from ihdm import classifier
+from ihdm import classifier, sampling
+from ihdm.datasets import Images
+from ihdm.processes import Process
 from ihdm.settings import ProjectError
 
 __all__ = [
     "Measured",
     "Optimum",
     "features",
+    "features_of_draws",
     "features_of_folder",
     "fid",
     "floor",
@@ -40,6 +44,7 @@ __all__ = [
 ]
 
 Features = NDArray[np.float64]
+BATCH = 100
 SUBSETS = 100
 
 
@@ -79,7 +84,9 @@ def extractor(space: str, device: torch.device) -> Callable[[Tensor], Tensor]:
         return lambda images: network.features(images / 255)
     try:
         return build_feature_extractor("clean", device, use_dataparallel=False)
-    except Exception as error:  # urllib, the file system and TorchScript each have their own
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, RuntimeError) as error:  # of the download and of a damaged file
         raise ProjectError(
             f"Inception's weights could not be had ({type(error).__name__}: {error}). clean-fid "
             "downloads inception-2015-12-05.pt into /tmp; put the file there by hand where there "
@@ -92,25 +99,30 @@ def resizer(space: str) -> Callable[[NDArray[np.uint8]], NDArray]:
 
 
 @torch.no_grad()
-def features(images: Tensor | NDArray[np.uint8], space: str, batch: int = 100) -> Features:
+def features(images: Tensor | NDArray[np.uint8], space: str) -> Features:
     """Features of images in memory, as if they had been written to 8-bit files.
 
     Args:
         images: (N, C, H, W) in [0, 1], clipped and rounded to 8 bits; or uint8.
         space: `digits` or `inception`.
-        batch: images at a time.
 
     Returns:
         (N, F) features.
 
     Raises:
-        ProjectError: the network of the features is missing.
+        ProjectError: the network of the features is missing, or `digits` is asked of other images
+            than grey ones of 28x28 pixels.
     """
+    if space == "digits" and images.shape[1:] != (1, 28, 28):
+        raise ProjectError(
+            f"the features 'digits' are those of grey images of 28x28 pixels, not of images of the "
+            f"shape {tuple(images.shape[1:])}: use 'inception'"
+        )
     device = PartialState().device
     extract, resize = extractor(space, device), resizer(space)
     found = []
-    for first in range(0, len(images), batch):
-        part = images[first : first + batch]
+    for first in range(0, len(images), BATCH):
+        part = images[first : first + BATCH]
         if isinstance(part, Tensor):
             part = (255 * part.clamp(0, 1)).round().byte().numpy()
         if space == "inception":
@@ -118,6 +130,26 @@ def features(images: Tensor | NDArray[np.uint8], space: str, batch: int = 100) -
         pixels = np.stack([resize(u) for u in part.transpose(0, 2, 3, 1)]).transpose(0, 3, 1, 2)
         found.append(extract(torch.from_numpy(pixels.astype(np.float32)).to(device)).cpu().numpy())
     return np.concatenate(found).astype(np.float64)
+
+
+def features_of_draws(
+    process: Process, network: nn.Module, images: Images, seed: int, count: int
+) -> Features:
+    """Features `digits` of the first samples of a model.
+
+    Args:
+        process: the process to reverse.
+        network: its trained network, in evaluation mode.
+        images: the data set that it was trained on, for the prior.
+        seed: of the set of samples.
+        count: how many.
+
+    Returns:
+        (count, F) features; those of a smaller count are the first of them.
+    """
+    chosen = range(count)
+    u_K = sampling.starts(process, images.train, seed, chosen)
+    return features(sampling.draw(process, network, u_K, seed, chosen, batch=BATCH)[0], "digits")
 
 
 def features_of_folder(folder: Path, space: str) -> Features:
@@ -130,7 +162,7 @@ def features_of_folder(folder: Path, space: str) -> Features:
     Raises:
         ProjectError: there are no images, or the network of the features is missing.
     """
-    if not any(p.is_file() for p in folder.rglob("*")):
+    if not any(p.suffix[1:].lower() in EXTENSIONS for p in folder.rglob("*")):
         raise ProjectError(f"{folder} holds no images")
     device = PartialState().device
     network = extractor(space, device)
@@ -250,7 +282,7 @@ def optimum(
 
     It is the lowest point of the parabola through the best setting and its two neighbours. The
     interval is 1.96 standard deviations of this point over bootstrap samples, which take the same
-    draws of every setting, since one draw at two settings starts from the same state and noise.
+    draws of every setting, since one draw has the same training image and noise at all of them.
 
     Args:
         sweep: setting -> (N, F) features of the same draws at that setting.

@@ -70,34 +70,35 @@ class Terms(NamedTuple):
         steps: (levels, M) divergences of the steps, lowest level first.
         discrete: (M,) -log of the probability of 8-bit values given the last state.
         density: (M,) -log of the density on [0, 1] given the last state.
-        prior: (M,) divergence from the prior, where it has a closed form, else None.
+        prior: (M,) divergence from the prior.
     """
 
     steps: Tensor
     discrete: Tensor
     density: Tensor
-    prior: Tensor | None = None
+    prior: Tensor
 
-    def summary(self, dimensions: int) -> dict[str, float]:
-        """Means over images, by part, and the total in the units of either convention.
+    def summary(self, dimensions: int) -> dict[str, tuple[float, float]]:
+        """Means over images, with half of their 95 % intervals, by part and in all.
 
         Args:
             dimensions: values in an image.
+
+        Returns:
+            name -> mean and half interval; the parts are in nats, with L_0 of the 8-bit values.
+            Bits of the density are those of density times the width 1/255 of a bin.
         """
         without = self.prior + self.steps.sum(0)
-        total, half = mean_interval(without + self.discrete)
-        parts = {"prior": self.prior, "steps": self.steps.sum(0), "data": self.discrete}
-        bits = {
-            "bits per dimension": bits_per_dimension(torch.tensor(total), dimensions),
-            "as a density": bits_per_dimension(
-                (without + self.density).mean(), dimensions, density=True
-            ),
+        total, density = without + self.discrete, without + self.density
+        parts = {
+            "L_K": self.prior,
+            "steps": self.steps.sum(0),
+            "L_0": self.discrete,
+            "total (nats)": total,
+            "bits per value, 8-bit bins": bits_per_dimension(total, dimensions),
+            "bits per value, density": bits_per_dimension(density, dimensions, density=True),
         }
-        return (
-            {name: part.mean().item() for name, part in parts.items()}
-            | {"total": total, "half interval": half}
-            | {name: value.item() for name, value in bits.items()}
-        )
+        return {name: mean_interval(part) for name, part in parts.items()}
 
 
 def passes(
@@ -142,30 +143,33 @@ def squared_errors(
     return SquaredErrors(found, mean)
 
 
-def heat_terms(errors: SquaredErrors, u_0: Tensor, sigma: float, delta: float) -> Terms:
-    """The bound of inverse heat dissipation but L_K, for any delta (Eqs. 33-35).
+def heat_terms(
+    errors: SquaredErrors, u_0: Tensor, sigma: float, delta: float, prior: Tensor
+) -> Terms:
+    """The bound of inverse heat dissipation for any delta (Eqs. 33-35).
 
     Args:
         errors: of the same images, from `squared_errors`.
         u_0: (M, C, H, W) images in [0, 1], of 8-bit values.
         sigma: training noise, in units of the pixel range [0, 1].
         delta: sampling noise in the same unit.
+        prior: (M,) L_K at this delta, or a bound on it, from `prior`.
 
     Returns:
-        The terms, of which `steps` has K-1 rows and `prior` is None.
+        The terms, of which `steps` has K-1 rows.
     """
     constant = u_0[0].numel() * divergence_of_scales(sigma, delta)
     steps = constant + errors.by_level[1:] / (2 * delta**2)
-    return Terms(steps, *data_terms(u_0, errors.mean, delta))
+    return Terms(steps, *data_terms(u_0, errors.mean, delta), prior)
 
 
-def optimal_delta(errors: SquaredErrors, sigma: float, dimensions: int) -> Tensor:
-    """The delta that makes the bound of each image smallest, L_K aside.
+def optimal_delta(errors: SquaredErrors, sigma: float, dimensions: int) -> tuple[float, float]:
+    """The delta that makes the bound on the density of the given images smallest, L_K aside.
 
     With v = delta^2 the sum of Eqs. 33 and 35 over levels has the derivative
     `-((K-1) N sigma^2 + S) / (2 v^2) + K N / (2 v)`, with S the squared errors of all levels, so
 
-        delta^2 = ((K-1) N sigma^2 + S) / (K N).
+        delta^2 = ((K-1) N sigma^2 + mean of S) / (K N).
 
     Args:
         errors: from `squared_errors`.
@@ -173,10 +177,12 @@ def optimal_delta(errors: SquaredErrors, sigma: float, dimensions: int) -> Tenso
         dimensions: N, number of values in an image.
 
     Returns:
-        (M,) squares delta^2; the optimum for several images is the root of their mean.
+        delta in the unit of sigma, and half of its 95 % interval over images (delta method).
     """
     K = len(errors.by_level)
-    return ((K - 1) * sigma**2 + errors.by_level.sum(0) / dimensions) / K
+    squares = ((K - 1) + errors.by_level.sum(0) / (dimensions * sigma**2)) / K
+    mean, half = mean_interval(squares)
+    return math.sqrt(mean), half / (2 * math.sqrt(mean))
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ from ruamel.yaml.error import YAMLError
 from ihdm.settings import (
     AnyProcess,
     DataSet,
+    Digits,
     InverseHeatProcess,
     Network,
     Params,
@@ -237,9 +238,7 @@ def _of_settings(raw: dict[str, Any], run: dict[str, str]) -> Iterator[str]:
                 f"notebooks.{notebook}.{key}: needs {each * used} samples, and "
                 f"notebooks.samples.samples draws {drawn}"
             )
-    features = _part(raw, "digit_features").get("data")
-    if isinstance(features, str) and run and features not in run.values():
-        yield f"digit_features.data: no experiment that `run` switches on uses '{features}'"
+    yield from _of_measures(raw, run)
     shown = _part(raw, "notebooks", "heat_equation")
     images, digit = _valid(DataSet, _part(raw, "data", shown.get("data"))), shown.get("digit")
     if images and isinstance(digit, int) and digit >= images.splits.train:
@@ -273,6 +272,49 @@ def _of_settings(raw: dict[str, Any], run: dict[str, str]) -> Iterator[str]:
                     f"notebooks.asymptotics.sigma_blur: {width:g} is not a blur between the second "
                     f"of {min(counts)} levels and the last, {second:.3g} and {highest:g}"
                 )
+
+
+def _of_measures(raw: dict[str, Any], run: dict[str, str]) -> Iterator[str]:
+    """Whether what is measured in notebooks 7 and 13 to 16 can be."""
+    name = _part(raw, "digit_features").get("data")
+    digits = _valid(DataSet, _part(raw, "data", name))
+    if isinstance(name, str) and run and name not in run.values():
+        yield f"digit_features.data: no experiment that `run` switches on uses '{name}'"
+    if digits and not (isinstance(digits, Digits) and digits.shape[0] == 1):
+        yield f"digit_features.data: has to be grey digits with labels, which '{name}' is not"
+    shown = _part(raw, "notebooks", "fid_tables")
+    if isinstance(shown.get("data"), str) and isinstance(name, str) and shown["data"] != name:
+        yield f"notebooks.fid_tables.data: the features are those of '{name}' (digit_features.data)"
+    drawn, fewer = shown.get("samples"), shown.get("samples_per_delta")
+    if isinstance(drawn, int) and isinstance(fewer, int) and fewer > drawn:
+        yield f"notebooks.fid_tables.samples_per_delta: more than the {drawn} samples of the table"
+    if digits and isinstance(drawn, int) and drawn < digits.splits.report:
+        yield (
+            f"notebooks.fid_tables.samples: has to be at least the {digits.splits.report} digits "
+            "for reporting, beside which they stand"
+        )
+    for notebook in ("likelihood", "prior_overlap"):
+        shown = _part(raw, "notebooks", notebook)
+        images, count = _valid(DataSet, _part(raw, "data", shown.get("data"))), shown.get("images")
+        if images and isinstance(count, int) and count > images.splits.report:
+            yield (
+                f"notebooks.{notebook}.images: '{shown['data']}' has {images.splits.report} images "
+                "for reporting"
+            )
+        experiment = shown.get("experiment", shown.get("inverse_heat"))
+        if _part(raw, "experiments", experiment, "sampling").get("delta") == 0:
+            yield (
+                f"experiments.{experiment}.sampling.delta: has to be above 0, since "
+                f"notebooks.{notebook} measures densities"
+            )
+    numbers = tuple[float, ...]
+    widths, ends = (_valid(numbers, shown.get(key)) for key in ("sigma_blur_max", "between"))
+    if widths and ends and not set(ends) <= set(widths):
+        yield "notebooks.prior_overlap.between: both have to be among sigma_blur_max"
+    shown = _part(raw, "notebooks", "noise_scale")
+    factors, slopes = (_valid(numbers, shown.get(key)) for key in ("delta", "slopes"))
+    if factors and slopes and not {0, *slopes} <= set(factors):
+        yield "notebooks.noise_scale.delta: has to hold 0 and all of slopes"
 
 
 def digest(*settings: Settings) -> str:

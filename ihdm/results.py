@@ -17,6 +17,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from safetensors import SafetensorError
@@ -26,7 +27,7 @@ from torch import Tensor
 from ihdm import params
 from ihdm.settings import ProjectError, Settings
 
-__all__ = ["Results", "drawn"]
+__all__ = ["Results", "drawn", "measured"]
 
 
 class Results:
@@ -72,7 +73,7 @@ class Results:
         own = {"Title": title, "Subject": self._provenance, "CreationDate": None, "ModDate": None}
         figure.savefig(pdf, bbox_inches="tight", metadata=own)
 
-    def metrics(self, **numbers: float | Mapping[str, float]) -> None:
+    def metrics(self, **numbers: float | Mapping[str, Any]) -> None:
         """Writes numbers as JSON, for `dvc metrics`.
 
         Args:
@@ -121,6 +122,22 @@ class Results:
         path = self._folder.joinpath(*parts)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+
+def measured(stage: str) -> dict[str, Any]:
+    """The numbers that a stage of the pipeline wrote.
+
+    Args:
+        stage: the name of its notebook without ending, or `digit_features`.
+
+    Raises:
+        ProjectError: they are missing or damaged.
+    """
+    path = params.root() / "results" / "metrics" / f"{stage}.json"
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError) as error:
+        raise ProjectError(f"{path} is missing or damaged ({error}): run `dvc repro`") from None
 
 
 def drawn(experiment: str) -> dict[int, Tensor]:

@@ -3,6 +3,7 @@
 The names are those of Tables 1 and 2. `ihdm.params` reads the file into them.
 """
 
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -343,6 +344,12 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+def _rising(values: tuple[float, ...]) -> tuple[float, ...]:
+    if any(a >= b for a, b in pairwise(values)):
+        raise ValueError(f"each value has to be larger than the one before: {list(values)}")
+    return values
+
+
 class AsymptoticsNotebook(Settings):
     """Settings of `05-asymptotics`."""
 
@@ -376,6 +383,7 @@ class NoiseScaleNotebook(Settings):
     samples: AtLeastTwo
     rows: PositiveInt
     held_out: AtLeastTwo
+    slopes: Annotated[tuple[float, float, float], AfterValidator(_rising)]
     degenerate: PositiveFloat
 
 
@@ -447,9 +455,9 @@ class FidTablesNotebook(Settings):
     denoising: str
     blurring: str
     data: str
-    samples: AtLeastThree
-    delta: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=2), AfterValidator(_distinct)]
-    sweep: AtLeastThree
+    samples: Annotated[int, Field(ge=8)]
+    delta: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=3), AfterValidator(_distinct)]
+    samples_per_delta: AtLeastThree
     bootstraps: AtLeastTwo
     seed: NonNegativeInt
 
@@ -462,7 +470,7 @@ class LikelihoodNotebook(Settings):
     blurring: str
     data: str
     images: AtLeastTwo
-    delta: Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ordered)]
+    delta_range: Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_rising)]
     points: AtLeastTwo
     draws: AtLeastTwo
     seed: NonNegativeInt
@@ -477,6 +485,7 @@ class PriorOverlapNotebook(Settings):
     sigma_blur_max: Annotated[
         tuple[PositiveFloat, ...], Field(min_length=2), AfterValidator(_distinct)
     ]
+    between: Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_rising)]
     draws: AtLeastTwo
     seed: NonNegativeInt
 

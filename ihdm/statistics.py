@@ -1,5 +1,6 @@
 """Statistics that several notebooks need: means, paired comparisons, two causes of variance."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -7,7 +8,16 @@ from scipy.stats import t as student
 from scipy.stats import wilcoxon
 from torch import Tensor
 
-__all__ = ["Paired", "Shares", "contrast", "correlation", "mean_interval", "paired", "two_way"]
+__all__ = [
+    "Paired",
+    "Shares",
+    "contrast",
+    "correlation",
+    "jackknife",
+    "mean_interval",
+    "paired",
+    "two_way",
+]
 
 
 def contrast(images: Tensor) -> float:
@@ -29,6 +39,21 @@ def mean_interval(values: Tensor) -> tuple[float, float]:
     x = values.double()
     half = student.ppf(0.975, len(x) - 1) * x.std().item() / len(x) ** 0.5
     return x.mean().item(), float(half)
+
+
+def jackknife(statistic: Callable[..., float], *values: Tensor) -> float:
+    """Half of the 95 % interval of a statistic of N independent things, which are left out in turn.
+
+    `1.96 sqrt((N-1)/N sum_i (s_i - mean s)^2)`, with s_i the statistic without the i-th.
+
+    Args:
+        statistic: a function of as many tensors as are given.
+        values: (N, ...) each, N at least 2; what belongs together is left out together.
+    """
+    count = len(values[0])
+    without = [statistic(*(torch.cat([v[:i], v[i + 1 :]]) for v in values)) for i in range(count)]
+    spread = torch.tensor(without, dtype=torch.float64).var(correction=0)
+    return 1.96 * ((count - 1) * spread).sqrt().item()
 
 
 class Shares(NamedTuple):

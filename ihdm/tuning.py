@@ -9,6 +9,7 @@ take no part. The notebook `13-fid-tables` shows all trials; no stage of the pip
 
 import argparse
 import json
+import os
 import time
 from typing import Any
 
@@ -17,13 +18,13 @@ from accelerate import Accelerator
 from ruamel.yaml import YAML
 from scipy import stats
 
-from ihdm import datasets, fidelity, loop, params, progress, sampling, training
+from ihdm import datasets, fidelity, loop, params, processes, progress, training
 from ihdm.datasets import Images
 from ihdm.precision import Autocast
 from ihdm.processes import InverseHeat, Process
 from ihdm.settings import Experiment, ProjectError
 
-__all__ = ["advantage", "changed", "differences", "record", "trained", "trial"]
+__all__ = ["advantage", "best", "changed", "differences", "recorded", "trained", "trial"]
 
 SAMPLES, BOOTSTRAPS = 1000, 200
 RECORD = "data/tuning.jsonl"
@@ -39,7 +40,7 @@ def changed(experiment: Experiment, changes: dict[str, Any]) -> Experiment:
 
     Args:
         experiment: the validated description.
-        changes: path of a key below the experiment, as `train.batch`, and its new value.
+        changes: path of a key of process, network or train, as `train.batch`, and its new value.
 
     Raises:
         ProjectError: a key does not exist, or a value is not valid.
@@ -47,8 +48,8 @@ def changed(experiment: Experiment, changes: dict[str, Any]) -> Experiment:
     description = experiment.model_dump(mode="json")
     for path, value in changes.items():
         section, _, key = path.partition(".")
-        if key not in description.get(section, {}):
-            raise ProjectError(f"experiments have no setting '{path}'")
+        if section not in TRAINED or key not in description[section]:
+            raise ProjectError(f"a trial cannot change '{path}': there is no such setting")
         description[section][key] = value
     try:
         return Experiment.model_validate_json(json.dumps(description))
@@ -56,15 +57,15 @@ def changed(experiment: Experiment, changes: dict[str, Any]) -> Experiment:
         raise ProjectError(str(error)) from None
 
 
-def trained(experiment: Experiment, images: Images) -> tuple[Process, torch.nn.Module]:
-    """Trains from nothing, in memory.
+def trained(experiment: Experiment, images: Images) -> torch.nn.Module:
+    """Trains from nothing, in memory, as `training` does.
 
     Args:
         experiment: the description.
         images: the prepared data.
 
     Returns:
-        The process, and the network with the moving average of the weights.
+        The network with the moving average of the weights, in evaluation mode.
 
     Raises:
         ProjectError: the training diverged.
@@ -76,8 +77,18 @@ def trained(experiment: Experiment, images: Images) -> tuple[Process, torch.nn.M
             bar.update()
     if state.step < experiment.train.steps:
         raise ProjectError(f"the training diverged at step {state.step + 1}")
-    precision = experiment.train.precision
-    return process, Autocast(state.ema.module, precision, accelerator.device).eval()
+    return Autocast(state.ema.module, experiment.train.precision, accelerator.device).eval()
+
+
+def at_delta(process: Process, factors: list[float]) -> dict[float | None, Process]:
+    """The process at each delta, in units of sigma; itself under None where it has no delta."""
+    if not isinstance(process, InverseHeat):
+        return {None: process}
+    sigma = process.sigma
+    try:
+        return {f: InverseHeat(process.heat, sigma, f * sigma) for f in factors}
+    except ValueError as error:
+        raise ProjectError(str(error)) from None
 
 
 def trial(name: str, changes: dict[str, Any], factors: list[float]) -> list[Trial]:
@@ -89,51 +100,59 @@ def trial(name: str, changes: dict[str, Any], factors: list[float]) -> list[Tria
         factors: values of delta in units of sigma, for inverse heat dissipation.
 
     Returns:
-        A trial for each delta: the settings, delta, FID and KID with their intervals, and the
-        seconds of training on which device.
+        A trial for each delta: the hash of the data, the settings, delta, FID and KID with half of
+        their intervals, and the seconds of training on which device.
 
     Raises:
-        ProjectError: the experiment is not switched on, a change is not valid, data or the features
-            are missing, or the training diverged.
+        ProjectError: the experiment is not switched on, a change or a delta is not valid, data or
+            the features are missing, or the training diverged.
     """
     experiment, data = params.load().experiment(name)
     experiment = changed(experiment, changes)
     images = datasets.load(data)
     reference = fidelity.features(images.tune, "digits")
+    models = at_delta(processes.from_params(experiment, *images.shape[1:]), factors)
     began = time.monotonic()
-    process, network = trained(experiment, images)
+    network = trained(experiment, images)
     about = {
         "experiment": name,
+        "data": images.fingerprint,
         **experiment.model_dump(mode="json", include=set(TRAINED)),
         "device": next(network.parameters()).device.type,
         "seconds": round(time.monotonic() - began),
     }
-    models = {None: process}
-    if isinstance(process, InverseHeat):
-        sigma = process.sigma
-        models = {f: InverseHeat(process.heat, sigma, f * sigma) for f in factors}
     found = []
     for factor, model in models.items():
-        seed, chosen = experiment.sampling.seed, range(SAMPLES)
-        u_K = sampling.starts(model, images.train, seed, chosen)
-        u_0 = sampling.draw(model, network, u_K, seed, chosen, batch=250)[0]
-        x = fidelity.features(u_0, "digits")
-        scores = {
-            f"{name}{part}": round(number, 4)
-            for name, measure in (("fid", fidelity.fid), ("kid", fidelity.kid))
-            for part, number in zip(
-                ("", "_half"), measure(x, reference, seed, BOOTSTRAPS), strict=True
-            )
-        }
-        found.append({**about, "delta": factor, **scores})
+        seed = experiment.sampling.seed
+        x = fidelity.features_of_draws(model, network, images, seed, SAMPLES)
+        scores = {"delta": factor}
+        for measure in (fidelity.fid, fidelity.kid):
+            value, half = measure(x, reference, seed, BOOTSTRAPS)
+            scores |= {
+                measure.__name__: round(value, 4),
+                f"{measure.__name__}_half": round(half, 4),
+            }
+        found.append(about | scores)
     return found
 
 
-def record() -> list[Trial]:
-    """Every trial that was recorded, the first one first."""
+def recorded(images: Images) -> list[Trial]:
+    """Every trial on record that was made on some data, the first one first.
+
+    Args:
+        images: the prepared data.
+
+    Raises:
+        ProjectError: the record is damaged; the message names the line.
+    """
     path = params.root() / RECORD
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return [json.loads(line) for line in lines]
+    found = []
+    for number, line in enumerate(path.read_text().splitlines() if path.is_file() else [], 1):
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ProjectError(f"{path}, line {number}, is damaged ({error}): delete it") from None
+    return [trial for trial in found if trial["data"] == images.fingerprint]
 
 
 def differences(found: Trial, experiment: Experiment) -> dict[str, Any]:
@@ -142,10 +161,27 @@ def differences(found: Trial, experiment: Experiment) -> dict[str, Any]:
     Args:
         found: a recorded trial.
         experiment: the description to compare with.
+
+    Returns:
+        Path of the key -> the trial's value; None where the trial is older than the setting.
     """
-    ours = experiment.flat()
     theirs = {f"{part}.{key}": v for part in TRAINED for key, v in found[part].items()}
-    return {k: v for k, v in theirs.items() if k not in ASIDE and ours.get(k) != v}
+    ours = {key: v for key, v in experiment.flat().items() if key.partition(".")[0] in TRAINED}
+    every = [key for key in (ours | theirs) if key not in ASIDE]
+    return {k: theirs.get(k) for k in every if k not in ours or theirs.get(k) != ours[k]}
+
+
+def best(trials: list[Trial]) -> list[Trial]:
+    """Of each training the trial at the delta of the lowest KID, the lowest first.
+
+    Args:
+        trials: recorded trials of one experiment.
+    """
+    lowest = {}
+    for found in trials:
+        key = json.dumps([found[part] for part in TRAINED], sort_keys=True)
+        lowest[key] = min(found, lowest.get(key, found), key=lambda trial: trial["kid"])
+    return sorted(lowest.values(), key=lambda trial: trial["kid"])
 
 
 def advantage(better: Experiment, worse: Experiment, trials: list[Trial]) -> dict[str, float]:
@@ -171,7 +207,7 @@ def advantage(better: Experiment, worse: Experiment, trials: list[Trial]) -> dic
     if fewest < 2:
         return {"difference": 0.0, "half_interval": 0.0, "seeds": fewest}
     test = stats.ttest_ind(second, first, equal_var=False)
-    low, high = test.confidence_interval()
+    low, high = map(float, test.confidence_interval())
     return {"difference": (low + high) / 2, "half_interval": (high - low) / 2, "seeds": fewest}
 
 
@@ -186,12 +222,13 @@ def main() -> None:
         for change in arguments.changes:
             key, _, value = change.partition("=")
             changes[key] = YAML(typ="safe", pure=True).load(value)
-        found = trial(arguments.experiment, changes, arguments.delta)
-        with (params.root() / RECORD).open("a") as file:
-            for row in found:
-                line = json.dumps(row)
-                file.write(line + "\n")
-                print(line)
+        lines = [json.dumps(t) for t in trial(arguments.experiment, changes, arguments.delta)]
+        path = params.root() / RECORD
+        before = path.read_text() if path.is_file() else ""
+        partial = path.with_suffix(".partial")
+        partial.write_text(before + "".join(f"{line}\n" for line in lines))
+        os.replace(partial, path)
+        print(*lines, sep="\n")
 
 
 if __name__ == "__main__":

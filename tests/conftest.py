@@ -46,7 +46,11 @@ def smoke_settings():
     settings["notebooks"]["input_gradients"] |= {"images": 4, "pixels": [[0.5, 0.5]]}
     settings["notebooks"]["nearest_neighbours"] |= {"neighbours": 2, "rows": 1}
     settings["digit_features"]["epochs"] = 1
-    settings["notebooks"]["fid_tables"] |= {"samples": 16, "delta": [0.5, 1, 2], "sweep": 8}
+    settings["notebooks"]["fid_tables"] |= {
+        "samples": 16,
+        "delta": [0.5, 1, 2],
+        "samples_per_delta": 8,
+    }
     settings["notebooks"]["fid_tables"]["bootstraps"] = 3
     settings["notebooks"]["likelihood"] |= {"images": 4, "points": 3, "draws": 2}
     settings["notebooks"]["prior_overlap"] |= {"images": 4, "draws": 2}

@@ -106,8 +106,14 @@ def test_features_of_arrays_and_of_files_agree(digits, space, tmp_path):
     assert np.allclose(fidelity.features(unit, space), of_array, atol=1e-5)
     assert np.allclose(fidelity.features(unit * 1.0 + 0.001, space), of_array, atol=1e-5)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_text("no picture")
     with pytest.raises(ProjectError, match="holds no images"):
         fidelity.features_of_folder(tmp_path / "empty", space)
+
+
+def test_features_of_digits_are_refused_for_other_images(space):
+    with pytest.raises(ProjectError, match=r"28x28.*\(3, 28, 28\): use 'inception'"):
+        fidelity.features(torch.rand(2, 3, 28, 28), space)
 
 
 def test_inception_without_a_network_says_what_to_put_where(monkeypatch):

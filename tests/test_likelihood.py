@@ -40,7 +40,7 @@ def test_the_terms_are_divergences_by_their_definition(process, images, monkeypa
     monkeypatch.setattr(process, "example", recording)
     errors = likelihood.squared_errors(process, Pull(), images, seed=0)
     delta = 0.03
-    terms = likelihood.heat_terms(errors, images, SIGMA, delta)
+    terms = likelihood.heat_terms(errors, images, SIGMA, delta, torch.zeros(3))
     assert terms.steps.shape == (3, 3)
     for k in range(2, 5):
         mean = (drawn[k] + Pull()(drawn[k], torch.full((3,), k))).detach()
@@ -67,12 +67,14 @@ def test_the_bound_of_a_model_that_knows_the_only_image(process, images):
     image = images[:1]
     errors = likelihood.squared_errors(process, Known(process, image), image, seed=0)
     assert errors.by_level.max() < 1e-9
-    terms = likelihood.heat_terms(errors, image, SIGMA, SIGMA)
+    terms = likelihood.heat_terms(errors, image, SIGMA, SIGMA, torch.zeros(1))
     assert terms.steps.abs().max() < 1e-6
     exact = -gaussian(image, SIGMA).log_prob(image.double())
     assert torch.allclose(terms.density, exact, atol=1e-6)
-    best = likelihood.optimal_delta(errors, SIGMA, 64).item() ** 0.5
-    assert best == pytest.approx(SIGMA * math.sqrt(3 / 4), rel=1e-6)
+    twice = SquaredErrors(errors.by_level.repeat(1, 2), errors.mean)
+    best, half = likelihood.optimal_delta(twice, SIGMA, 64)
+    assert best == pytest.approx(math.sqrt(3 / 4), rel=1e-6)
+    assert half == 0
 
 
 def test_the_best_delta_is_where_the_bound_is_smallest(images):
@@ -81,10 +83,10 @@ def test_the_best_delta_is_where_the_bound_is_smallest(images):
     errors = SquaredErrors(by_level, images + 0.01)
     # The data term holds the squared error of the first level by its mean.
     by_level[0] = (images.double() - errors.mean.double()).square().flatten(1).sum(1)
-    best = likelihood.optimal_delta(errors, SIGMA, 64).mean().item() ** 0.5
+    best = likelihood.optimal_delta(errors, SIGMA, 64)[0] * SIGMA
 
     def total(delta):
-        terms = likelihood.heat_terms(errors, images, SIGMA, delta)
+        terms = likelihood.heat_terms(errors, images, SIGMA, delta, torch.zeros(3))
         return (terms.steps.sum(0) + terms.density).mean().item()
 
     assert total(best) < min(total(0.999 * best), total(1.001 * best))
@@ -189,3 +191,44 @@ def test_bits_of_a_density_are_those_of_narrow_bins():
     assert likelihood.bits_per_dimension(nats, 16).item() == pytest.approx(
         likelihood.bits_per_dimension(density, 16, density=True).item(), rel=1e-4
     )
+
+
+def test_the_image_is_read_off_the_last_step_of_denoising(images, monkeypatch):
+    process = NOISY["denoising"]
+    drawn = {}
+    example = process.example
+
+    def recording(u_0, k, noise):
+        drawn[int(k[0])] = example(u_0, k, noise)[0]
+        return example(u_0, k, noise)
+
+    monkeypatch.setattr(process, "example", recording)
+    found = likelihood.noise_terms(process, Guess(), images, seed=0)
+    with torch.no_grad():
+        mean = process.step(Guess(), drawn[1], 1, torch.zeros_like(images)).mean
+    # beta_1 of the process on [-1, 1], whose unit is half as long.
+    signal = process.log_signal(torch.tensor([1.0])).exp().flatten()[0].item()
+    scale = math.sqrt(1 - signal**2) / 2
+    assert torch.allclose(found.density, -gaussian(mean, scale).log_prob(images.double()), 1e-4)
+
+
+def test_the_summary_adds_up(images):
+    found = likelihood.noise_terms(NOISY["blurring"], Guess(), images, seed=0)
+    rows = found.summary(64)
+    parts = sum(rows[name][0] for name in ("L_K", "steps", "L_0"))
+    assert rows["total (nats)"][0] == pytest.approx(parts)
+    bits = rows["bits per value, 8-bit bins"]
+    assert bits[0] == pytest.approx(parts / 64 / math.log(2))
+    assert bits[1] == pytest.approx(rows["total (nats)"][1] / 64 / math.log(2))
+    density = (found.prior + found.steps.sum(0) + found.density).mean().item()
+    expected = density / 64 / math.log(2) + math.log2(255)
+    assert rows["bits per value, density"][0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", ["denoising", "blurring"])
+def test_terms_do_not_depend_on_the_size_of_a_batch(kind, images):
+    whole, one = (
+        likelihood.noise_terms(NOISY[kind], Guess(), images, seed=0, batch=size) for size in (3, 1)
+    )
+    assert torch.allclose(whole.steps, one.steps, rtol=1e-5)
+    assert torch.allclose(whole.density, one.density, rtol=1e-5)

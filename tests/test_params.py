@@ -66,6 +66,13 @@ IMPOSSIBLE = {
     "notebooks.blurring_diffusion.data": ("colour5k", "gives 'mnist5k' to"),
     "notebooks.psd_duality.photographs": (["china", "china"], "there twice"),
     "notebooks.interpolation.pairs": (5, "needs 10 samples, and .*samples draws 8"),
+    "notebooks.noise_scale.slopes": ([0.5, 0.5, 1], "larger than the one before"),
+    "notebooks.noise_scale.delta": ([0.5, 1, 1.4], "has to hold 0 and all of slopes"),
+    "notebooks.fid_tables.samples": (15, "at least the 16 digits"),
+    "notebooks.fid_tables.samples_per_delta": (17, "more than the 16 samples"),
+    "notebooks.likelihood.images": (17, "'mnist5k' has 16 images"),
+    "notebooks.likelihood.delta_range": ([1, 1], "larger than the one before"),
+    "notebooks.prior_overlap.between": ([20, 28], "among sigma_blur_max"),
     "notebooks.sigma_zero.sigma_zero": ("mnist", "sigma = 0 .*which 'mnist' is not"),
     "notebooks.psd_duality.band": ([1.6, 0.05], "lower end comes first"),
     "notebooks.blurring_diffusion.blurring": (["mnist"], "valid string"),
@@ -105,6 +112,16 @@ def test_all_problems_are_reported_at_once(project, smoke_settings):
         settings = changed(settings, key, IMPOSSIBLE[key][0])
     told = message(project, settings)
     assert all(f"  {key}:" in told for key in together), told
+
+
+def test_features_are_those_of_grey_digits_and_densities_need_noise(project, smoke_settings):
+    coloured = changed(smoke_settings, "digit_features.data", "colour5k")
+    told = message(project, coloured)
+    assert "digit_features.data: has to be grey digits" in told
+    assert "notebooks.fid_tables.data: the features are those of 'colour5k'" in told
+    still = changed(smoke_settings, "experiments.mnist.sampling.delta", 0.0)
+    told = message(project, still)
+    assert "experiments.mnist.sampling.delta: has to be above 0" in told
 
 
 def test_the_heat_equation_needs_noise_and_levels_to_show(project, smoke_settings):
@@ -158,6 +175,8 @@ def test_an_experiment_that_is_off_is_named(settings):
         ["ihdm.params"],
         ["ihdm.datasets"],
         ["ihdm.training", "mnist"],
+        ["ihdm.classifier"],
+        ["ihdm.tuning", "mnist"],
         ["ihdm.notebooks", "run", "03-samples", "--experiment", "mnist"],
     ],
 )

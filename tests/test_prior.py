@@ -124,10 +124,10 @@ def test_the_bound_of_many_images_is_quick():
     numbers = np.random.default_rng(0)
     train, test = (numbers.integers(0, 256, (n, 1, 28, 28), np.uint8) for n in (20000, 1000))
     heat = HeatEquation(28, 28, blur_schedule(100, 0.5, 20))
-    began = time.perf_counter()
+    began = time.process_time()
     prior.overlap_bound(train, test, heat, 0.01, 0.0125)
-    # 60,000 x 10,000 images are 30 times as many pairs, and have 2 minutes.
-    assert time.perf_counter() - began < 4
+    # 60,000 x 10,000 images are 30 times as many pairs, and have 2 minutes of 2 cores.
+    assert time.process_time() - began < 8
 
 
 @pytest.mark.parametrize(("sigma", "delta"), [(0, 0.1), (0.1, 0), (0.1, -1)])

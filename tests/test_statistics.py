@@ -68,3 +68,21 @@ def test_contrast_is_within_images_and_not_between_them():
     assert statistics.contrast(flat) == 0
     halves = torch.tensor([0.0, 1.0]).repeat(8).view(1, 1, 4, 4)
     assert statistics.contrast(halves) == pytest.approx(halves.numpy().std(ddof=1))
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error():
+    values = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    half = statistics.jackknife(lambda x: x.mean().item(), values)
+    assert half == pytest.approx(1.96 * values.mean(1).std().item() / 40**0.5, rel=1e-5)
+
+
+def test_the_jackknife_leaves_out_together_what_belongs_together():
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for _ in range(200):
+        x = torch.randn(50, generator=generator)
+        y = x + 0.5 * torch.randn(50, generator=generator)
+        own = statistics.correlation(x, y)
+        found.append((own, statistics.jackknife(statistics.correlation, x, y)))
+    values, halves = torch.tensor(found).T
+    assert halves.mean().item() / 1.96 == pytest.approx(values.std().item(), rel=0.25)

@@ -1,10 +1,11 @@
+import copy
 import json
 
 import numpy as np
 import pytest
 import torch
 
-from ihdm import classifier, datasets, tuning
+from ihdm import checkpoints, classifier, datasets, training, tuning
 from ihdm.settings import ProjectError
 
 
@@ -34,10 +35,10 @@ def test_a_trial_is_scored_for_every_delta_and_reproduced_by_its_settings(ready,
 
 
 def test_the_program_adds_lines_to_the_record(ready, settings, monkeypatch, capsys):
-    before = tuning.record()
+    images = datasets.load(settings.experiment("mnist")[1])
     monkeypatch.setattr("sys.argv", ["tuning", "mnist", "train.steps=4", "--delta", "1", "2"])
     tuning.main()
-    added = tuning.record()[len(before) :]
+    added = tuning.recorded(images)
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == added
     own = settings.experiments["mnist"]
     assert [tuning.differences(trial, own) for trial in added] == 2 * [{"train.steps": 4}]
@@ -46,8 +47,9 @@ def test_the_program_adds_lines_to_the_record(ready, settings, monkeypatch, caps
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"train.batches": 3}, "no setting 'train.batches'"),
-        ({"batch": 3}, "no setting 'batch'"),
+        ({"train.batches": 3}, "cannot change 'train.batches'"),
+        ({"batch": 3}, "cannot change 'batch'"),
+        ({"sampling.seed": 3}, "cannot change 'sampling.seed'"),
         ({"train.batch": 0}, "batch"),
     ],
 )
@@ -61,6 +63,31 @@ def test_differences_leave_out_what_repetitions_may_change(settings):
     other = tuning.changed(own, {"train.seed": 5, "train.log_every": 1, "network.channels": 16})
     trial = other.model_dump(mode="json")
     assert tuning.differences(trial, own) == {"network.channels": 16}
+    del trial["network"]["contrast"]
+    assert tuning.differences(trial, own) == {"network.channels": 16, "network.contrast": None}
+
+
+def test_a_delta_that_makes_no_sense_is_refused_before_training(ready, monkeypatch):
+    monkeypatch.setattr(tuning, "trained", None)
+    with pytest.raises(ProjectError, match="must not be negative"):
+        tuning.trial("mnist", {}, [-1.0])
+
+
+def test_a_damaged_record_is_named(ready, settings):
+    path = ready / tuning.RECORD
+    path.write_text(path.read_text() + '{"experiment": "mn\n')
+    images = datasets.load(settings.experiment("mnist")[1])
+    with pytest.raises(ProjectError, match=r"tuning\.jsonl, line \d+, is damaged"):
+        tuning.recorded(images)
+
+
+def test_a_trial_ends_where_the_pipeline_does(ready, settings):
+    experiment, data = settings.experiment("mnist")
+    images = datasets.load(data)
+    network = tuning.trained(experiment, images).network
+    finished = checkpoints.load_weights(training.run("mnist").weights, copy.deepcopy(network))
+    for ours, theirs in zip(network.parameters(), finished.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def trials(experiment, kids):
@@ -83,5 +110,6 @@ def test_an_advantage_is_welchs_interval_over_training_seeds(settings):
     assert found["difference"] == pytest.approx(0.5)
     assert found["half_interval"] == pytest.approx(3.216 * (0.05 / 3) ** 0.5, rel=1e-3)
     assert found["seeds"] == 3
-    assert tuning.advantage(good, bad, recorded[:4])["seeds"] == 1
+    assert tuning.advantage(good, bad, recorded[:5])["seeds"] == 1
+    assert [trial["kid"] for trial in tuning.best(recorded[3:])] == [0.5, 0.7, 0.9]
     assert tuning.advantage(good, bad, [])["seeds"] == 0
