@@ -26,7 +26,7 @@ from cleanfid.utils import EXTENSIONS
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ihdm import classifier, sampling
+from ihdm import classifier, progress, sampling
 from ihdm.datasets import Images
 from ihdm.processes import Process
 from ihdm.settings import ProjectError
@@ -121,7 +121,7 @@ def features(images: Tensor | NDArray[np.uint8], space: str) -> Features:
     device = PartialState().device
     extract, resize = extractor(space, device), resizer(space)
     found = []
-    for first in range(0, len(images), BATCH):
+    for first in progress.over(range(0, len(images), BATCH), "features", unit="part"):
         part = images[first : first + BATCH]
         if isinstance(part, Tensor):
             part = (255 * part.clamp(0, 1)).round().byte().numpy()

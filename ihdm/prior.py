@@ -29,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ihdm import progress
 from ihdm.datasets import to_unit
 from ihdm.heat import HeatEquation, cosine_basis, frequencies
 
@@ -123,16 +124,17 @@ def coefficients(images: Tensor | NDArray[np.uint8], rows: int, columns: int) ->
     """(N, C, rows, columns) float64: the lowest frequencies of `to_frequencies`, image by image."""
     vertical, horizontal = (cosine_basis(size) for size in images.shape[-2:])
     parts = []
-    for part in chunks(len(images), math.prod(images.shape[1:])):
+    for part in chunks(len(images), math.prod(images.shape[1:]), "frequencies"):
         batch = to_unit(images[part]) if isinstance(images, np.ndarray) else images[part]
         parts.append(vertical[:rows] @ batch.double() @ horizontal[:columns].T)
     return torch.cat(parts)
 
 
-def chunks(count: int, size: int) -> Iterator[slice]:
+def chunks(count: int, size: int, label: str) -> Iterator[slice]:
     """Slices of a range, of which each holds at most CHUNK numbers where a row holds `size`."""
     step = max(1, CHUNK // size)
-    return (slice(first, first + step) for first in range(0, count, step))
+    starts = progress.over(range(0, count, step), label, unit="chunk")
+    return (slice(first, first + step) for first in starts)
 
 
 def log_kernels(points: Tensor, centres: Tensor, delta: float) -> Tensor:
@@ -148,7 +150,9 @@ def overlap_bound(
     sigma: float,
     delta: float,
 ) -> Tensor:
-    """The variational upper bound on L_K (App. A.3, Eqs. 41-42), in batches that fit any memory.
+    """The variational upper bound on L_K (App. A.3, Eqs. 41-42), in chunks.
+
+    What is held at once is the coefficients that `subspace` keeps of every image, and a chunk.
 
     Args:
         train: (N, C, H, W) training images, in [0, 1] or uint8.
@@ -169,7 +173,7 @@ def overlap_bound(
 def bound_of(space: Subspace, sigma: float, delta: float) -> Tensor:
     parts = [
         log_kernels(space.test[part], space.train, delta).logsumexp(1)
-        for part in chunks(len(space.test), len(space.train))
+        for part in chunks(len(space.test), len(space.train), "bound on L_K")
     ]
     constant = space.total * divergence_of_scales(sigma, delta)
     return constant + math.log(len(space.train)) - torch.cat(parts)
@@ -203,7 +207,7 @@ def overlap(
     """
     space = subspace(train, test, heat, sigma, delta)
     means, errors = [], []
-    for part in chunks(len(space.test), draws * len(space.train)):
+    for part in chunks(len(space.test), draws * len(space.train), "L_K"):
         centre = space.test[part]
         phi = log_kernels(centre, space.train, delta).log_softmax(1)
         noise = torch.randn(len(centre), draws, centre.shape[1], generator=generator).double()

@@ -5,11 +5,12 @@ ordinary bar would become a line of its own.
 """
 
 import sys
-from typing import TextIO
+from collections.abc import Iterator, Sequence
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
-__all__ = ["bar"]
+__all__ = ["bar", "over"]
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -56,3 +57,20 @@ def bar(total: int, label: str, unit: str = "step", initial: int = 0) -> tqdm:
         miniters=1,
         bar_format="{desc}: {n_fmt}/{total_fmt} {unit}s, {elapsed} gone, {remaining} left{postfix}",
     )
+
+
+def over(values: Sequence[Any], label: str, unit: str) -> Iterator[Any]:
+    """Goes through values below a bar, which one value alone does not get.
+
+    Args:
+        values: what to go through.
+        label: what is being done.
+        unit: what a value is.
+    """
+    if len(values) < 2:
+        yield from values
+        return
+    with bar(len(values), label, unit) as shown:
+        for value in values:
+            yield value
+            shown.update()

@@ -30,3 +30,10 @@ def test_on_a_terminal_it_is_a_live_bar(monkeypatch):
     with progress.bar(3, "drawing") as bar:
         bar.update(3)
     assert "\rdrawing" in stream.getvalue()
+
+
+def test_one_value_alone_gets_no_bar(capsys):
+    assert list(progress.over(range(3, 4), "features", "part")) == [3]
+    assert capsys.readouterr().err == ""
+    assert list(progress.over(range(3), "features", "part")) == [0, 1, 2]
+    assert "features: 3/3 parts" in capsys.readouterr().err
