@@ -175,5 +175,5 @@ def test_the_ledger_names_metrics_that_are_missing(project, settings):
                 found |= metrics
         (folder / f"{claim.notebook}.json").write_text(json.dumps(found))
     judged = claims.ledger(settings.notebooks)
-    assert [claim for claim, _ in judged] == list(CLAIMS)
+    assert [claim.claim for claim, _ in judged] == [claim.claim for claim in CLAIMS]
     assert all(found.verdict in (SUPPORTED, CONTRADICTED, UNTESTABLE) for _, found in judged)
