@@ -6,6 +6,7 @@ carries its step and its SHA-256, so that a damaged one is recognised and the on
 """
 
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import nn
 
 from ihdm import datasets, params, processes, unet
 from ihdm.datasets import Images
-from ihdm.precision import Autocast
+from ihdm.precision import Autocast, memory_format
 from ihdm.processes import Process
 from ihdm.settings import ProjectError
 
@@ -42,10 +43,16 @@ def save_weights(path: Path, network: nn.Module) -> None:
     Args:
         path: the file; replaced in one step.
         network: any module.
+
+    Raises:
+        ProjectError: it could not be written, as on a full disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    save_file({name: p.contiguous() for name, p in network.state_dict().items()}, partial)
+    try:
+        save_file({name: p.contiguous() for name, p in network.state_dict().items()}, partial)
+    except (SafetensorError, OSError) as error:
+        raise ProjectError(f"{path} could not be written ({error}): make room") from None
     os.replace(partial, path)
 
 
@@ -94,16 +101,12 @@ def load_published(path: Path, network: nn.Module, ema: bool = True) -> nn.Modul
         ProjectError: the file is missing, damaged, of another layout, or a parameter does not fit;
             the message names it.
     """
+    saved = read_published(path)
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
         published = saved["model"]
         values = saved["ema"]["shadow_params"] if ema else list(published.values())
-    except FileNotFoundError:
-        raise ProjectError(f"{path} does not exist") from None
     except (KeyError, TypeError):
         raise ProjectError(f"{path} is not laid out as a published checkpoint") from None
-    except Exception as error:
-        raise ProjectError(f"{path} cannot be read ({type(error).__name__}: {error})") from None
     names = [name.removeprefix("module.") for name in published]
     ours = list(network.named_parameters())
     if len(ours) != len(names) or len(values) != len(names):
@@ -123,6 +126,27 @@ def load_published(path: Path, network: nn.Module, ema: bool = True) -> nn.Modul
     return network
 
 
+def published_step(path: Path) -> int:
+    """The number of steps that a checkpoint of the published code was trained for.
+
+    Raises:
+        ProjectError: the file is missing, damaged, or of another layout.
+    """
+    try:
+        return int(read_published(path)["step"])
+    except (KeyError, TypeError):
+        raise ProjectError(f"{path} is not laid out as a published checkpoint") from None
+
+
+def read_published(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ProjectError(f"{path} does not exist") from None
+    except Exception as error:
+        raise ProjectError(f"{path} cannot be read ({type(error).__name__}: {error})") from None
+
+
 def save_state(folder: Path, step: int, state: dict[str, Any]) -> Path:
     """Writes a resumable state, reads it back, and removes all but the newest two.
 
@@ -135,14 +159,24 @@ def save_state(folder: Path, step: int, state: dict[str, Any]) -> Path:
         The file.
 
     Raises:
-        ProjectError: what is on disk is not what was written.
+        ProjectError: it could not be written, or what is on disk is not what was written; the
+            states before it are kept.
     """
     partial = folder / "state.partial"
-    with partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    torch.load(partial, map_location="cpu", weights_only=True)
+    try:
+        with partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        torch.load(partial, map_location="cpu", weights_only=True)
+    # torch reports a full disk as either of the two, and a torn archive as others.
+    except Exception as error:
+        partial.unlink(missing_ok=True)
+        free = shutil.disk_usage(folder).free
+        raise ProjectError(
+            f"the state after step {step} could not be saved in {folder}, where {free / 1e9:.2f} GB "
+            f"are free ({error}). Make room; the same command then goes on from the state before it"
+        ) from None
     path = folder / f"step-{step:08d}-{datasets.sha256(partial)[:16]}.pt"
     os.replace(partial, path)
     for old in list(states(folder))[KEPT_STATES:]:
@@ -188,5 +222,5 @@ def trained(experiment: str, weights: Path | None = None) -> tuple[Process, nn.M
     published = params.root() / "results" / "weights" / f"{experiment}.safetensors"
     load_weights(published if weights is None else weights, network)
     device = PartialState().device
-    network = Autocast(network, settings.train.precision, device)
-    return process, network.to(device, memory_format=torch.channels_last).eval(), images
+    network.to(device, memory_format=memory_format(settings.train))
+    return process, Autocast(network, settings.train, device).eval(), images

@@ -6,9 +6,14 @@
 Whatever step n draws comes from generators that are seeded by (seed, n), and its images from a
 permutation that is seeded by (seed, epoch). The step number therefore stands for the states of all
 generators and the position in the data, and a resumed run continues as if it had never stopped.
+
+A batch may be divided among processes, and in each of them among passes through the network. All of
+them draw the levels and the noise of the whole batch and take their share, so that the gradient is
+that of one pass, up to rounding and dropout.
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -102,30 +107,42 @@ def steps(
         state: changed in place; it is whole whenever a report is yielded.
         images: (N, C, H, W) uint8 training images.
         settings: budget, batch, rates and seed.
-        accelerator: names the device.
+        accelerator: names the device, and the place of this process among several.
 
     Yields:
         A report after each step. Where loss or gradient is not finite, a report whose loss is not
         finite ends the loop, and that step changes nothing.
     """
     device = accelerator.device
-    network = Autocast(state.network, settings.precision, device)
+    # Where there are several processes, it averages their gradients.
+    shared = accelerator.prepare_model(state.network)
+    network = Autocast(shared, settings, device)
     while state.step < settings.steps:
         state.network.train()
         rate = learning_rate(state.step, settings)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        u_0 = to_unit(images[batch_indices(state.step, len(images), settings)])
-        if settings.flips:
-            u_0 = flipped(u_0, seeds.generator(settings.seed, seeds.FLIPS, state.step))
         draws = seeds.generator(settings.seed, seeds.DRAWS, state.step)
-        torch.manual_seed(seeds.derived(settings.seed, seeds.DROPOUT, state.step))
-        loss = process.loss(network, u_0.to(device), generator=draws).mean()
+        levels = process.levels(settings.batch, draws)
+        noise = torch.randn((settings.batch, *images.shape[1:]), generator=draws)
+        chosen = batch_indices(state.step, len(images), settings)
+        mirrored = flips(state.step, settings)
+        dropout = seeds.derived(settings.seed, seeds.DROPOUT, state.step)
         state.optimizer.zero_grad()
-        accelerator.backward(loss)
+        total = torch.zeros((), device=device)
+        *others, last = passes(settings, accelerator)
+        for part in (*others, last):
+            u_0 = flipped(to_unit(images[chosen[part]]), mirrored[part]).to(device)
+            torch.manual_seed(dropout + part.start)
+            with nullcontext() if part is last else accelerator.no_sync(shared):
+                losses = process.loss(network, u_0, levels[part], noise[part])
+                loss = losses.sum() / settings.batch
+                # The average over processes of what each has of the sum, times their number.
+                accelerator.backward(loss * accelerator.num_processes)
+            total += loss.detach()
         parameters = state.network.parameters()
         norm = accelerator.clip_grad_norm_(parameters, settings.gradient_clip).item()
-        value = loss.item()
+        value = accelerator.reduce(total, "sum").item()
         if not (np.isfinite(value) and np.isfinite(norm)):
             yield Report(state.step + 1, value + norm, rate)
             return
@@ -158,8 +175,22 @@ def batch_indices(step: int, count: int, settings: Train) -> NDArray[np.int64]:
     return np.array([epoch_order(settings.seed, p // count, count)[p % count] for p in positions])
 
 
-def flipped(u: Tensor, draws: torch.Generator) -> Tensor:
-    chosen = torch.rand(len(u), generator=draws) < 0.5
+def passes(settings: Train, accelerator: Accelerator) -> list[slice]:
+    """The share of this process in a batch, in parts of at most `images_per_pass`."""
+    rank, workers = accelerator.process_index, accelerator.num_processes
+    first, end = (settings.batch * r // workers for r in (rank, rank + 1))
+    size = settings.images_per_pass or settings.batch
+    return [slice(start, min(start + size, end)) for start in range(first, end, size)]
+
+
+def flips(step: int, settings: Train) -> Tensor:
+    """(batch,) which images of a step are mirrored."""
+    draws = seeds.generator(settings.seed, seeds.FLIPS, step)
+    chance = 0.5 if settings.flips else 0.0
+    return torch.rand(settings.batch, generator=draws) < chance
+
+
+def flipped(u: Tensor, chosen: Tensor) -> Tensor:
     return torch.where(chosen[:, None, None, None], u.flip(-1), u)
 
 

@@ -5,6 +5,7 @@ of the file in one message. `python -m ihdm.params` is the `check` stage of the 
 """
 
 import argparse
+import errno
 import hashlib
 import json
 import math
@@ -332,11 +333,19 @@ def digest(*settings: Settings) -> str:
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Ends a program without a traceback on a `ProjectError`, by its message, and on Ctrl-C."""
+    """Ends a program without a traceback on a `ProjectError`, by its message, and on Ctrl-C.
+
+    So it does where a disk is full.
+    """
     try:
         yield
     except ProjectError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        where = f" of {error.filename}" if error.filename else ""
+        sys.exit(f"error: the disk{where} is full: make room; the same command goes on")
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
 

@@ -30,7 +30,9 @@ class Lines:
         self._stream.flush()
 
 
-def bar(total: int, label: str, unit: str = "step", initial: int = 0) -> tqdm:
+def bar(
+    total: int, label: str, unit: str = "step", initial: int = 0, shown: bool = True
+) -> tqdm:
     """A tqdm bar on standard error, in the form that the stream is fit for.
 
     Args:
@@ -38,13 +40,20 @@ def bar(total: int, label: str, unit: str = "step", initial: int = 0) -> tqdm:
         label: what is being done.
         unit: name of one unit.
         initial: units done before, by a run that this one resumes.
+        shown: whether anything is written; of several processes, one should.
 
     Returns:
         The bar, to be used as a context manager; `set_postfix_str(text, refresh=False)` adds to it.
     """
     if sys.stderr.isatty():
         return tqdm(
-            total=total, desc=label, unit=unit, initial=initial, dynamic_ncols=True, leave=False
+            total=total,
+            desc=label,
+            unit=unit,
+            initial=initial,
+            dynamic_ncols=True,
+            leave=False,
+            disable=not shown,
         )
     return tqdm(
         total=total,
@@ -55,6 +64,7 @@ def bar(total: int, label: str, unit: str = "step", initial: int = 0) -> tqdm:
         mininterval=SECONDS_BETWEEN_LINES,
         maxinterval=float("inf"),
         miniters=1,
+        disable=not shown,
         bar_format="{desc}: {n_fmt}/{total_fmt} {unit}s, {elapsed} gone, {remaining} left{postfix}",
     )
 

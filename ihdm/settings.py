@@ -29,6 +29,7 @@ __all__ = [
     "Experiment",
     "Folder",
     "FullMnist",
+    "InceptionFid",
     "InverseHeatProcess",
     "Network",
     "Params",
@@ -237,8 +238,12 @@ class Network(Settings):
 class Train(Settings):
     """Alg. 1 and App. B.1; the budget is in steps."""
 
+    published: str | None = None
     steps: PositiveInt
     batch: PositiveInt
+    images_per_pass: PositiveInt | None = None
+    activation_checkpointing: bool = False
+    channels_last: bool = True
     learning_rate: PositiveFloat
     warmup: NonNegativeInt
     cooldown: NonNegativeInt
@@ -266,6 +271,13 @@ class Sampling(Settings):
     seed: NonNegativeInt
 
 
+class InceptionFid(Settings):
+    """App. B.3: how many samples, and against which images of the data set."""
+
+    samples: AtLeastTwo
+    reference: Literal["train", "all"]
+
+
 class Experiment(Settings):
     """One model: a process, a network, how to train it and how to draw from it."""
 
@@ -273,11 +285,18 @@ class Experiment(Settings):
     network: Network
     train: Train
     sampling: Sampling
+    fid: InceptionFid | None = None
 
     def flat(self) -> dict[str, Any]:
         """Every value under the path of its key, as `train.batch`."""
-        sections = self.model_dump(mode="json")
+        sections = {name: part for name, part in self.model_dump(mode="json").items() if part}
         return {f"{name}.{key}": v for name, part in sections.items() for key, v in part.items()}
+
+
+class Machine(Settings):
+    """What there is to compute with; no result depends on it, but by rounding."""
+
+    processes: PositiveInt
 
 
 class DigitFeatures(Settings):
@@ -524,6 +543,7 @@ class Params(Settings):
     """The whole file. `run` switches experiments on: experiment -> data set."""
 
     run: Annotated[dict[str, str], Field(min_length=1), AfterValidator(MappingProxyType)]
+    machine: Machine
     data: Annotated[dict[str, DataSet], AfterValidator(MappingProxyType)]
     experiments: Annotated[dict[str, Experiment], AfterValidator(MappingProxyType)]
     digit_features: DigitFeatures

@@ -6,7 +6,9 @@ parameters, the hash of the data, and the syntax trees of the modules that decid
 that comments and docstrings do not count. State lives in `state/EXPERIMENT-FINGERPRINT/`, under a
 lock, and is no output of the pipeline; finished weights stay there and are used again.
 
-The notebook `02-training` runs this program by `follow`.
+Where `machine.processes` in params.yaml is above 1, the program starts as many of itself, one for
+each device, which share every batch. `torchrun -m ihdm.training EXPERIMENT` does the same on several
+machines with a common file system. The notebook `02-training` runs this program by `follow`.
 """
 
 import argparse
@@ -16,12 +18,8 @@ import inspect
 import json
 import math
 import os
-import signal
-import subprocess
-import sys
-from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +31,7 @@ from ihdm import (
     checkpoints,
     datasets,
     heat,
+    launching,
     loop,
     params,
     precision,
@@ -43,11 +42,13 @@ from ihdm import (
 )
 from ihdm.datasets import Images
 from ihdm.processes import Process
-from ihdm.settings import Experiment, ProjectError
+from ihdm.settings import Experiment, ProjectError, Train
 
 __all__ = ["Finished", "fingerprint", "follow", "fresh", "run"]
 
 FINAL = "final.safetensors"
+# What has no part in the result of a training, but by rounding.
+ASIDE = ("checkpoint_every", "images_per_pass", "activation_checkpointing", "channels_last")
 SECONDS_FOR_LOCK = 15
 
 
@@ -68,15 +69,19 @@ def fingerprint(experiment: Experiment, images: Images) -> str:
     """Names a training by everything that its result depends on.
 
     Args:
-        experiment: the validated description; how to sample does not count, nor how often to save.
+        experiment: the validated description; how to sample does not count, nor how often to save
+            and how the work is laid out on devices.
         images: the prepared data.
 
     Returns:
         12 hexadecimal digits.
     """
     settings = experiment.model_dump(mode="json", include={"process", "network", "train"})
-    del settings["train"]["checkpoint_every"]
+    for key in ASIDE:
+        del settings["train"][key]
     parts = [json.dumps(settings, sort_keys=True), images.fingerprint]
+    if experiment.train.published:
+        parts.append(datasets.sha256(published(experiment)))
     # Modules as a whole, and single functions of modules that do more than decide numbers.
     deciding = (seeds, heat, processes, unet, precision, loop, datasets.to_unit, fresh, train)
     parts += [syntax(inspect.getsource(code)) for code in deciding]
@@ -94,8 +99,22 @@ def syntax(source: str) -> str:
     return ast.dump(tree)
 
 
+def published(experiment: Experiment) -> Path:
+    """The authors' checkpoint that an experiment names.
+
+    Raises:
+        ProjectError: the file is missing.
+    """
+    path = params.root() / experiment.train.published
+    if not path.is_file():
+        raise ProjectError(f"{path} does not exist: put the published checkpoint there")
+    return path
+
+
 def run(name: str, parent: int | None = None) -> Finished:
     """Trains an experiment, or goes on with it, or finds it finished.
+
+    Where `machine.processes` is above 1, it starts as many and waits for them.
 
     Args:
         name: the experiment in params.yaml.
@@ -110,16 +129,31 @@ def run(name: str, parent: int | None = None) -> Finished:
     experiment, data = settings.experiment(name)
     images = datasets.load(data)
     folder = state_folder(name)
+    if (folder / FINAL).is_file():
+        print(f"{name}: already trained, using the weights in {folder.relative_to(project)}")
+        return result(folder)
+    if launching.wanted() > 1 and not experiment.train.published:
+        above = [] if parent is None else ["--parent", str(parent)]
+        launching.launch("ihdm.training", [name, *above], launching.wanted())
+        return result(folder)
+    accelerator = launching.accelerator()
+    if accelerator.num_processes > experiment.train.batch:
+        raise ProjectError(
+            f"experiments.{name}.train.batch: {accelerator.num_processes} processes cannot share "
+            f"{experiment.train.batch} images"
+        )
     others = [p.name for p in folder.parent.glob(f"{name}-{'?' * 12}") if p != folder]
-    new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
+    if others and not folder.exists() and accelerator.is_main_process:
+        print(f"{name}: settings, data or code differ from {', '.join(others)}")
+    with locked(folder) if accelerator.is_main_process else nullcontext():
+        accelerator.wait_for_everyone()
         if (folder / FINAL).is_file():
-            print(f"{name}: already trained, using the weights in {folder.relative_to(project)}")
+            print(f"{name}: another process has trained it meanwhile")
+        elif experiment.train.published:
+            take(experiment, images, folder, accelerator)
         else:
-            if new and others:
-                print(f"{name}: settings, data or code differ from {', '.join(others)}")
-            train(name, experiment, images, folder, parent)
+            train(name, experiment, images, folder, accelerator, parent)
+        accelerator.wait_for_everyone()
     return result(folder)
 
 
@@ -146,37 +180,65 @@ def fresh(
     """
     torch.manual_seed(experiment.train.seed)
     network = unet.from_params(experiment, images.shape[0])
-    network.to(accelerator.device, memory_format=torch.channels_last)
+    network.to(accelerator.device, memory_format=precision.memory_format(experiment.train))
     process = processes.from_params(experiment, *images.shape[1:])
     return process, loop.State.fresh(network, experiment.train)
 
 
+def take(experiment: Experiment, images: Images, folder: Path, accelerator: Accelerator) -> None:
+    """Puts a published checkpoint in the place of a training."""
+    settings, path = experiment.train, published(experiment)
+    process, state = fresh(experiment, images, accelerator)
+    checkpoints.load_published(path, state.network)
+    network = precision.Autocast(state.network, settings, accelerator.device)
+    row = {
+        "step": checkpoints.published_step(path),
+        "training": None,
+        "held_out": loop.held_out_loss(process, network, images, settings.seed),
+        "learning_rate": settings.learning_rate,
+    }
+    finish(folder, state.network, [row])
+
+
+def finish(folder: Path, network: torch.nn.Module, history: list[dict[str, float]]) -> None:
+    (folder / "history.partial").write_text(json.dumps(history))
+    os.replace(folder / "history.partial", folder / "history.json")
+    checkpoints.save_weights(folder / FINAL, network)
+    for checkpoint in list(checkpoints.states(folder)):
+        checkpoint.unlink()
+
+
 def train(
-    name: str, experiment: Experiment, images: Images, folder: Path, parent: int | None
+    name: str,
+    experiment: Experiment,
+    images: Images,
+    folder: Path,
+    accelerator: Accelerator,
+    parent: int | None,
 ) -> None:
-    settings = experiment.train
-    accelerator = Accelerator()
+    settings, main = experiment.train, accelerator.is_main_process
     process, state = fresh(experiment, images, accelerator)
     saved = checkpoints.newest_state(folder)
-    if saved is None:
-        print(f"{name}: training from the beginning, {settings.steps} steps", flush=True)
-    else:
+    told = f"training from the beginning, {settings.steps} steps"
+    if saved is not None:
         state.load_state_dict(saved)
-        print(f"{name}: going on from step {state.step} of {settings.steps}", flush=True)
-    average = precision.Autocast(state.ema.module, settings.precision, accelerator.device)
+        told = f"going on from step {state.step} of {settings.steps}"
+    if main:
+        print(f"{name}: {told}", flush=True)
+    average = precision.Autocast(state.ema.module, settings, accelerator.device)
     reports = loop.steps(process, state, images.train, settings, accelerator)
     with (
-        requests_to_stop(parent) as stop,
-        progress.bar(settings.steps, f"training {name}", initial=state.step) as bar,
+        launching.requests_to_stop(parent) as stop,
+        progress.bar(settings.steps, f"training {name}", initial=state.step, shown=main) as bar,
     ):
-        for report in reports:
+        for report in reporting_lack_of_memory(reports, name, settings, folder):
             if not math.isfinite(report.loss):
                 good = next(checkpoints.states(folder), None)
                 raise ProjectError(
                     f"the loss is {report.loss} at step {report.step} of {name}; the last good "
                     f"checkpoint is {good or 'none'}. A lower learning rate or float32 may help"
                 )
-            if report.step % settings.log_every == 0 or report.step == settings.steps:
+            if main and (report.step % settings.log_every == 0 or report.step == settings.steps):
                 row = {
                     "step": report.step,
                     "training": sum(state.pending) / len(state.pending),
@@ -186,20 +248,48 @@ def train(
                 state.history.append(row)
                 state.pending.clear()
             # Saved before anything is written: who reads the log may be gone.
-            stopping = stop()
-            if stopping or report.step % settings.checkpoint_every == 0:
+            stopping = anywhere(stop(), accelerator)
+            if main and (stopping or report.step % settings.checkpoint_every == 0):
                 checkpoints.save_state(folder, report.step, state.state_dict())
             rate = (bar.format_dict["rate"] or 0) * settings.batch
             bar.set_postfix_str(f"loss {report.loss:.3f}, {rate:.0f} images/s", refresh=False)
             bar.update()
             if stopping:
-                print(f"\n{name}: stopped at step {report.step}; the same command goes on from it")
+                accelerator.wait_for_everyone()
+                if main:
+                    print(f"\n{name}: stopped at step {report.step}; the same command goes on")
                 raise KeyboardInterrupt
-    (folder / "history.partial").write_text(json.dumps(state.history))
-    os.replace(folder / "history.partial", folder / "history.json")
-    checkpoints.save_weights(folder / FINAL, state.ema.module)
-    for checkpoint in list(checkpoints.states(folder)):
-        checkpoint.unlink()
+    if main:
+        finish(folder, state.ema.module, state.history)
+
+
+def anywhere(asked: bool, accelerator: Accelerator) -> bool:
+    """Whether any of the processes is asked to stop, since all have to do so at the same step."""
+    if accelerator.num_processes == 1:
+        return asked
+    flag = torch.tensor(float(asked), device=accelerator.device)
+    return accelerator.reduce(flag, "sum").item() > 0
+
+
+def reporting_lack_of_memory(
+    reports: Iterator[loop.Report], name: str, settings: Train, folder: Path
+) -> Iterator[loop.Report]:
+    """The same reports; a device's lack of memory becomes a message that says what to do.
+
+    Raises:
+        ProjectError: a device had not enough memory.
+    """
+    try:
+        yield from reports
+    except torch.OutOfMemoryError as error:
+        images = settings.images_per_pass or settings.batch
+        good = next(checkpoints.states(folder), None)
+        raise ProjectError(
+            f"the device has too little memory for {images} images at a time ({error}). Set "
+            f"experiments.{name}.train.images_per_pass to {max(1, images // 2)}, which changes no "
+            "result but by rounding, or activation_checkpointing to true; the same command then "
+            f"goes on from {good.name if good else 'the beginning'}"
+        ) from None
 
 
 @contextmanager
@@ -209,6 +299,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         ProjectError: another one does and goes on doing so; the message names its pid.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     lock, owner = FileLock(folder / "lock"), folder / "pid"
     try:
         try:
@@ -228,29 +319,8 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-@contextmanager
-def requests_to_stop(parent: int | None):
-    """Turns SIGINT, SIGTERM and the end of the parent process into a question asked after a step.
-
-    Yields:
-        A function that says whether to stop.
-    """
-    received = []
-    before = {
-        number: signal.signal(number, lambda number, _: received.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield lambda: bool(received) or (parent is not None and os.getppid() != parent)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def follow(name: str) -> Finished:
-    """Trains in a process of its own and shows its log, for notebooks.
-
-    The process saves its state and ends when this one does.
+    """Trains in a process of its own and shows its log, for notebooks; see `launching.follow`.
 
     Args:
         name: the experiment in params.yaml.
@@ -258,38 +328,14 @@ def follow(name: str) -> Finished:
     Raises:
         ProjectError: the training failed; with its message.
     """
-    folder = state_folder(name)
-    command = [sys.executable, "-u", "-m", "ihdm.training", name, "--parent", str(os.getpid())]
-    tail: deque[str] = deque(maxlen=200)
-    with subprocess.Popen(
-        command,
-        cwd=params.root(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            for line in process.stdout:
-                tail.append(line)
-                print(line, end="", file=sys.stderr, flush=True)
-        except KeyboardInterrupt:
-            process.terminate()
-            raise
-    if process.returncode < 0:
-        raise ProjectError(
-            f"training {name} was ended by signal {-process.returncode} (9 is often a lack of "
-            "memory); the same command goes on from the last checkpoint"
-        )
-    if process.returncode:
-        raise ProjectError("".join(tail).strip().rpartition("error: ")[2])
-    return result(folder)
+    launching.follow("ihdm.training", [name])
+    return result(state_folder(name))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ihdm.training", description=__doc__)
     parser.add_argument("experiment", help="an experiment that `run` in params.yaml switches on")
-    parser.add_argument("--parent", type=int, help="stop when this process ends")
+    parser.add_argument("--parent", type=int, help="stop when this process above it ends")
     arguments = parser.parse_args()
     with params.exit_on_error():
         run(arguments.experiment, arguments.parent)

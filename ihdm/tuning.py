@@ -30,7 +30,7 @@ SAMPLES, BOOTSTRAPS = 1000, 200
 RECORD = "data/tuning.jsonl"
 TRAINED = ("process", "network", "train")
 # What has no part in what a training ends with, or is meant to differ between its repetitions.
-ASIDE = {"train.seed", "train.log_every", "train.checkpoint_every"}
+ASIDE = {"train.seed", "train.log_every", *(f"train.{key}" for key in training.ASIDE)}
 
 Trial = dict[str, Any]
 
@@ -77,7 +77,7 @@ def trained(experiment: Experiment, images: Images) -> torch.nn.Module:
             bar.update()
     if state.step < experiment.train.steps:
         raise ProjectError(f"the training diverged at step {state.step + 1}")
-    return Autocast(state.ema.module, experiment.train.precision, accelerator.device).eval()
+    return Autocast(state.ema.module, experiment.train, accelerator.device).eval()
 
 
 def at_delta(process: Process, factors: list[float]) -> dict[float | None, Process]:

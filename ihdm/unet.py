@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ihdm.settings import Experiment
 
@@ -108,6 +109,8 @@ class UNet(nn.Module):
         contrast: factor on a second copy of the input from which each image's mean is removed; 0 in
             the paper, where there is no copy. A state at a high level is an almost constant image
             that varies by little more than sigma, which products in bfloat16 round away.
+        activation_checkpointing: whether training keeps the inputs of each residual block alone and
+            computes what is between them again for the backward pass, to save memory.
 
     Raises:
         ValueError: `resample` is neither of the two.
@@ -125,11 +128,13 @@ class UNet(nn.Module):
         resample: str = "pool",
         output_scale: float = 1.0,
         contrast: float = 0.0,
+        activation_checkpointing: bool = False,
     ):
         super().__init__()
         if resample not in ("pool", "conv"):
             raise ValueError(f"resample must be 'pool' or 'conv', not {resample!r}")
         self.channels, self.output_scale, self.contrast = channels, output_scale, contrast
+        self.activation_checkpointing = activation_checkpointing
         width = 4 * channels
         last = len(multipliers) - 1
 
@@ -190,13 +195,18 @@ class UNet(nn.Module):
         x = self.first(u)
         skips = [x]
         for module in self.down:
-            x = module(x, embedding) if isinstance(module, Stage) else module(x)
+            x = self.through(module, x, embedding) if isinstance(module, Stage) else module(x)
             skips.append(x)
         before, attention, after = self.middle
-        x = after(attention(before(x, embedding)), embedding)
+        x = self.through(after, attention(self.through(before, x, embedding)), embedding)
         for module in self.up:
-            x = module(torch.cat([x, skips.pop()], dim=1), embedding)
+            x = self.through(module, torch.cat([x, skips.pop()], dim=1), embedding)
         return self.output_scale * self.last(x)
+
+    def through(self, stage: Stage, x: Tensor, embedding: Tensor) -> Tensor:
+        if self.activation_checkpointing and self.training:
+            return checkpoint(stage, x, embedding, use_reentrant=False)
+        return stage(x, embedding)
 
 
 def halve(channels: int, resample: str) -> nn.Module:
@@ -226,4 +236,8 @@ def from_params(experiment: Experiment, image_channels: int) -> UNet:
         experiment: the validated description.
         image_channels: channels of the data set's images.
     """
-    return UNet(image_channels, **experiment.network.model_dump())
+    return UNet(
+        image_channels,
+        **experiment.network.model_dump(),
+        activation_checkpointing=experiment.train.activation_checkpointing,
+    )

@@ -3,11 +3,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from ihdm import loop
+from ihdm import launching, loop
 from ihdm.heat import HeatEquation, blur_schedule
 from ihdm.processes import InverseHeat
 from ihdm.settings import Train
 from ihdm.unet import UNet
+from tests import two_processes
 
 
 def train_settings(**changes):
@@ -113,11 +114,51 @@ def test_a_loss_that_is_not_finite_ends_the_loop_before_the_weights_change(proce
 
 def test_flips_mirror_some_images_and_leave_the_others():
     u = torch.rand(64, 1, 4, 4)
-    result = loop.flipped(u, torch.Generator().manual_seed(0))
+    result = loop.flipped(u, loop.flips(0, train_settings(batch=64)))
     mirrored = sum(torch.equal(a, b.flip(-1)) for a, b in zip(result, u, strict=True))
     kept = sum(torch.equal(a, b) for a, b in zip(result, u, strict=True))
     assert mirrored + kept == 64
     assert 16 < mirrored < 48
+    assert not loop.flips(0, train_settings(batch=64, flips=False)).any()
+
+
+def whole_batch(**changes):
+    return two_processes.gradients(
+        train_settings(batch=5, gradient_clip=1e9, **changes), Accelerator(cpu=True)
+    )
+
+
+def same_gradients(found, expected):
+    difference = (found["gradients"] - expected["gradients"]).norm()
+    assert difference < 1e-5 * expected["gradients"].norm()
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_passes_have_the_gradient_of_the_whole_batch(size):
+    same_gradients(whole_batch(images_per_pass=size), whole_batch())
+
+
+@pytest.mark.parametrize("size", [None, 2])
+def test_two_processes_have_the_gradient_of_one_global_batch(tmp_path, size):
+    settings = train_settings(batch=5, gradient_clip=1e9, images_per_pass=size)
+    arguments = [str(tmp_path / "found.pt"), settings.model_dump_json()]
+    launching.launch("tests.two_processes", arguments, 2)
+    found = torch.load(tmp_path / "found.pt", weights_only=True)
+    assert found["processes"] == 2
+    same_gradients(found, whole_batch())
+
+
+def test_shares_of_processes_are_the_whole_batch():
+    class Place:
+        num_processes = 3
+
+    for batch in (3, 5, 8):
+        parts = []
+        for Place.process_index in range(3):
+            parts += loop.passes(train_settings(batch=batch, images_per_pass=2), Place)
+        assert sorted(i for part in parts for i in range(batch)[part]) == list(range(batch))
+        assert all(part.stop - part.start <= 2 for part in parts)
 
 
 def test_level_losses_of_an_idle_network_are_known(process, images):

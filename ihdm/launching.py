@@ -1,0 +1,156 @@
+"""Long work as programs of their own: in one process or several, followed by notebooks, stopped.
+
+    notebook --follow--> program --launch--> one process for each device
+
+Whoever ends, by a signal or by being killed, takes along those after it, and these save what they
+have. The processes of one program find each other by torch.distributed, beneath accelerate; they
+can be started by `torchrun` as well, also on several machines.
+"""
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psutil
+import torch
+from accelerate import Accelerator
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from ihdm import params
+from ihdm.settings import ProjectError
+
+__all__ = ["accelerator", "follow", "launch", "requests_to_stop", "wanted"]
+
+# Time to save in; states of the largest networks have several GB.
+SECONDS_TO_STOP = 300
+
+
+def wanted() -> int:
+    """How many processes this one should start: 1 where it is one of several already."""
+    return 1 if "WORLD_SIZE" in os.environ else params.load().machine.processes
+
+
+def accelerator() -> Accelerator:
+    """The device of this process, and its place among several.
+
+    Raises:
+        ProjectError: the processes that were started together do not work together. Without this,
+            each of them would do all of the work.
+    """
+    found = Accelerator(cpu=not torch.accelerator.is_available())
+    expected = int(os.environ.get("WORLD_SIZE", "1"))
+    if found.num_processes != expected:
+        raise ProjectError(
+            f"{expected} processes were started, and this one knows of {found.num_processes}: "
+            "several processes need CUDA devices or CPUs"
+        )
+    return found
+
+
+def launch(module: str, arguments: list[str], processes: int) -> None:
+    """Runs a module of this package in several processes of this machine and waits for them.
+
+    Args:
+        module: its name, as `ihdm.training`.
+        arguments: those of its command line.
+        processes: how many.
+
+    Raises:
+        ProjectError: one of them failed; its own message is on standard error.
+        KeyboardInterrupt: they were asked to stop, and did.
+    """
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=f"ihdm-{os.getpid()}",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        shutdown_timeout=SECONDS_TO_STOP,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-u", "-m", module, *arguments)
+    except SignalException:
+        raise KeyboardInterrupt from None
+    except ChildFailedError:
+        raise ProjectError(
+            f"one of {processes} processes of {module} failed; its message is above"
+        ) from None
+
+
+@contextmanager
+def requests_to_stop(parent: int | None) -> Iterator[Callable[[], bool]]:
+    """Turns SIGINT, SIGTERM and the end of a process above this one into a question.
+
+    Args:
+        parent: the process above, directly or not.
+
+    Yields:
+        A function that says whether to stop.
+    """
+    received = []
+    before = {
+        number: signal.signal(number, lambda number, _: received.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+
+    def orphaned() -> bool:
+        return parent is not None and parent not in (p.pid for p in psutil.Process().parents())
+
+    try:
+        yield lambda: bool(received) or orphaned()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def follow(module: str, arguments: list[str]) -> None:
+    """Runs a module of this package in a process of its own and shows its log, for notebooks.
+
+    The process is told whom to follow by `--parent` and ends when this one does.
+
+    Args:
+        module: its name, as `ihdm.training`.
+        arguments: those of its command line.
+
+    Raises:
+        ProjectError: it failed; with its message.
+        KeyboardInterrupt: this process was asked to stop; the other one saves and stops too.
+    """
+    command = [sys.executable, "-u", "-m", module, *arguments, "--parent", str(os.getpid())]
+    tail: deque[str] = deque(maxlen=200)
+    with subprocess.Popen(
+        command,
+        cwd=params.root(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            for line in process.stdout:
+                tail.append(line)
+                print(line, end="", file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            process.terminate()
+            raise
+    if process.returncode < 0:
+        raise ProjectError(
+            f"{module} {' '.join(arguments)} was ended by signal {-process.returncode} (9 is often "
+            "a lack of memory); the same command goes on from where it was last saved"
+        )
+    if process.returncode:
+        # The first one, since a program of several processes ends with an error of its own.
+        *_, told = re.split(r"^error: ", "".join(tail), maxsplit=1, flags=re.MULTILINE)
+        raise ProjectError(re.split(r"^error: ", told, flags=re.MULTILINE)[0].strip())
