@@ -174,8 +174,9 @@ def save_state(folder: Path, step: int, state: dict[str, Any]) -> Path:
         partial.unlink(missing_ok=True)
         free = shutil.disk_usage(folder).free
         raise ProjectError(
-            f"the state after step {step} could not be saved in {folder}, where {free / 1e9:.2f} GB "
-            f"are free ({error}). Make room; the same command then goes on from the state before it"
+            f"the state after step {step} could not be saved in {folder} ({error}), where "
+            f"{free / 1e9:.2f} GB are free. Make room; the same command then goes on from the one "
+            "before it"
         ) from None
     path = folder / f"step-{step:08d}-{datasets.sha256(partial)[:16]}.pt"
     os.replace(partial, path)

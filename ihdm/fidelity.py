@@ -11,7 +11,10 @@ features are standardised by the reference, so that each counts alike.
 Two feature spaces: `digits` (see `classifier`) and `inception`, which the paper uses.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -26,8 +29,8 @@ from cleanfid.utils import EXTENSIONS
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ihdm import classifier, progress, sampling
-from ihdm.datasets import Images
+from ihdm import classifier, datasets, draws, params, progress, sampling
+from ihdm.datasets import SPLITS, Images
 from ihdm.processes import Process
 from ihdm.settings import ProjectError
 
@@ -39,6 +42,7 @@ __all__ = [
     "features_of_folder",
     "fid",
     "floor",
+    "inception_fid",
     "kid",
     "optimum",
 ]
@@ -118,18 +122,67 @@ def features(images: Tensor | NDArray[np.uint8], space: str) -> Features:
             f"the features 'digits' are those of grey images of 28x28 pixels, not of images of the "
             f"shape {tuple(images.shape[1:])}: use 'inception'"
         )
+    parts = range(0, len(images), BATCH)
+    found = features_of_parts((images[first : first + BATCH] for first in parts), len(parts), space)
+    return found.astype(np.float64)
+
+
+@torch.no_grad()
+def features_of_parts(
+    parts: Iterable[Tensor | NDArray[np.uint8]], count: int, space: str
+) -> NDArray[np.float32]:
+    """As `features`, of images that come in parts."""
     device = PartialState().device
     extract, resize = extractor(space, device), resizer(space)
     found = []
-    for first in progress.over(range(0, len(images), BATCH), "features", unit="part"):
-        part = images[first : first + BATCH]
+    for part in progress.over(parts, "features", "part", count):
         if isinstance(part, Tensor):
             part = (255 * part.clamp(0, 1)).round().byte().numpy()
         if space == "inception":
             part = np.broadcast_to(part, (len(part), 3, *part.shape[2:]))
         pixels = np.stack([resize(u) for u in part.transpose(0, 2, 3, 1)]).transpose(0, 3, 1, 2)
         found.append(extract(torch.from_numpy(pixels.astype(np.float32)).to(device)).cpu().numpy())
-    return np.concatenate(found).astype(np.float64)
+    return np.concatenate(found)
+
+
+def inception_fid(name: str) -> float:
+    """FID of an experiment as the paper measures it (App. B.3): Inception, through clean-fid.
+
+    Samples and features are kept in `state/`, so that an interrupted measurement goes on.
+
+    Args:
+        name: the experiment in params.yaml, which has a section `fid`.
+
+    Raises:
+        ProjectError: Inception's weights, data or the experiment's weights are missing.
+    """
+    settings, data = params.load().experiment(name)
+    # Before hours of drawing.
+    extractor("inception", PartialState().device)
+    images = datasets.load(data)
+    splits = SPLITS if settings.fid.reference == "all" else ("train",)
+    arrays = [getattr(images, split) for split in splits]
+    files = draws.follow(name, settings.fid.samples)
+    identity = hashlib.sha256(" ".join([images.fingerprint, *splits]).encode()).hexdigest()[:12]
+    own = files[0].with_name(f"inception-{len(files)}.features.npy")
+    generated = kept(own, map(np.load, files), len(files))
+    reference = kept(
+        params.root() / "state" / f"inception-{data}-{identity}.npy",
+        (array[i : i + BATCH] for array in arrays for i in range(0, len(array), BATCH)),
+        sum(math.ceil(len(array) / BATCH) for array in arrays),
+    )
+    return float(fid_from_feats(generated[: settings.fid.samples], reference))
+
+
+def kept(path: Path, parts: Iterable[NDArray[np.uint8]], count: int) -> NDArray[np.float32]:
+    """Features by Inception of images that come in parts, from a file once they were computed."""
+    if not path.is_file():
+        values = features_of_parts(parts, count, "inception")
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.save(file, values)
+        os.replace(partial, path)
+    return np.load(path)
 
 
 def features_of_draws(

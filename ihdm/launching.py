@@ -27,7 +27,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from ihdm import params
 from ihdm.settings import ProjectError
 
-__all__ = ["accelerator", "follow", "launch", "requests_to_stop", "wanted"]
+__all__ = ["accelerator", "follow", "launch", "orphaned", "requests_to_stop", "wanted"]
 
 # Time to save in; states of the largest networks have several GB.
 SECONDS_TO_STOP = 300
@@ -89,6 +89,11 @@ def launch(module: str, arguments: list[str], processes: int) -> None:
         ) from None
 
 
+def orphaned(parent: int | None) -> bool:
+    """Whether a process that was above this one, directly or not, has ended."""
+    return parent is not None and parent not in (p.pid for p in psutil.Process().parents())
+
+
 @contextmanager
 def requests_to_stop(parent: int | None) -> Iterator[Callable[[], bool]]:
     """Turns SIGINT, SIGTERM and the end of a process above this one into a question.
@@ -105,11 +110,8 @@ def requests_to_stop(parent: int | None) -> Iterator[Callable[[], bool]]:
         for number in (signal.SIGINT, signal.SIGTERM)
     }
 
-    def orphaned() -> bool:
-        return parent is not None and parent not in (p.pid for p in psutil.Process().parents())
-
     try:
-        yield lambda: bool(received) or orphaned()
+        yield lambda: bool(received) or orphaned(parent)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -5,7 +5,7 @@ ordinary bar would become a line of its own.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -30,9 +30,7 @@ class Lines:
         self._stream.flush()
 
 
-def bar(
-    total: int, label: str, unit: str = "step", initial: int = 0, shown: bool = True
-) -> tqdm:
+def bar(total: int, label: str, unit: str = "step", initial: int = 0, shown: bool = True) -> tqdm:
     """A tqdm bar on standard error, in the form that the stream is fit for.
 
     Args:
@@ -69,18 +67,20 @@ def bar(
     )
 
 
-def over(values: Sequence[Any], label: str, unit: str) -> Iterator[Any]:
+def over(values: Iterable[Any], label: str, unit: str, count: int | None = None) -> Iterator[Any]:
     """Goes through values below a bar, which one value alone does not get.
 
     Args:
         values: what to go through.
         label: what is being done.
         unit: what a value is.
+        count: how many there are, where they have no length.
     """
-    if len(values) < 2:
+    count = len(values) if count is None else count
+    if count < 2:
         yield from values
         return
-    with bar(len(values), label, unit) as shown:
+    with bar(count, label, unit) as shown:
         for value in values:
             yield value
             shown.update()

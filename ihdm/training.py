@@ -7,7 +7,7 @@ that comments and docstrings do not count. State lives in `state/EXPERIMENT-FING
 lock, and is no output of the pipeline; finished weights stay there and are used again.
 
 Where `machine.processes` in params.yaml is above 1, the program starts as many of itself, one for
-each device, which share every batch. `torchrun -m ihdm.training EXPERIMENT` does the same on several
+each device, which share every batch. `torchrun -m ihdm.training EXPERIMENT` does so on several
 machines with a common file system. The notebook `02-training` runs this program by `follow`.
 """
 
@@ -228,10 +228,11 @@ def train(
     average = precision.Autocast(state.ema.module, settings, accelerator.device)
     reports = loop.steps(process, state, images.train, settings, accelerator)
     with (
+        memory_explained(name, settings, folder),
         launching.requests_to_stop(parent) as stop,
         progress.bar(settings.steps, f"training {name}", initial=state.step, shown=main) as bar,
     ):
-        for report in reporting_lack_of_memory(reports, name, settings, folder):
+        for report in reports:
             if not math.isfinite(report.loss):
                 good = next(checkpoints.states(folder), None)
                 raise ProjectError(
@@ -271,16 +272,15 @@ def anywhere(asked: bool, accelerator: Accelerator) -> bool:
     return accelerator.reduce(flag, "sum").item() > 0
 
 
-def reporting_lack_of_memory(
-    reports: Iterator[loop.Report], name: str, settings: Train, folder: Path
-) -> Iterator[loop.Report]:
-    """The same reports; a device's lack of memory becomes a message that says what to do.
+@contextmanager
+def memory_explained(name: str, settings: Train, folder: Path) -> Iterator[None]:
+    """Turns a device's lack of memory into a message that says what to do.
 
     Raises:
         ProjectError: a device had not enough memory.
     """
     try:
-        yield from reports
+        yield
     except torch.OutOfMemoryError as error:
         images = settings.images_per_pass or settings.batch
         good = next(checkpoints.states(folder), None)

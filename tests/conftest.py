@@ -1,6 +1,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from ihdm import params
+from ihdm import params, unet
 
 REPOSITORY = Path(__file__).parent.parent
 REFERENCE = Path(__file__).parent / "reference"
@@ -105,6 +106,43 @@ def project(smoke_source, tmp_path, monkeypatch):
     shutil.copytree(smoke_source, copy)
     monkeypatch.chdir(copy)
     return copy
+
+
+@pytest.fixture(scope="session")
+def prepared_source(smoke_source, tmp_path_factory):
+    """The smoke project with its data prepared."""
+    prepared = tmp_path_factory.mktemp("prepared") / "project"
+    shutil.copytree(smoke_source, prepared)
+    subprocess.run([sys.executable, "-m", "ihdm.datasets"], cwd=prepared, check=True)
+    return prepared
+
+
+@pytest.fixture
+def ready(prepared_source, tmp_path, monkeypatch):
+    """A fresh smoke project with its data prepared, as the working directory."""
+    copy = tmp_path / "project"
+    shutil.copytree(prepared_source, copy)
+    monkeypatch.chdir(copy)
+    return copy
+
+
+def use_published(project, settings):
+    """Adds an experiment to a smoke project which is a checkpoint in the published layout."""
+    settings = plain(settings)
+    settings["run"]["photos"] = "photos"
+    splits = {"train": 24, "tune": 8, "report": 8}
+    settings["data"]["photos"] |= {"size": 16, "splits": splits}
+    experiment = settings["experiments"]["photos"]
+    experiment["process"] |= {"sigma_blur_max": 8}
+    experiment["network"] |= {"resample": "conv", "output_scale": 1, "contrast": 0}
+    experiment["train"]["published"] = "data/raw/tiny.pth"
+    write_settings(project, settings)
+    torch.manual_seed(0)
+    network = unet.from_params(params.load().experiments["photos"], 3)
+    raw = {f"module.{name}": p for name, p in network.state_dict().items()}
+    ema = {"shadow_params": [p + 0.01 for p in raw.values()], "decay": 0.999, "num_updates": 7}
+    (project / "data/raw").mkdir()
+    torch.save({"model": raw, "ema": ema, "step": 1234}, project / "data/raw/tiny.pth")
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import linalg
 
 from ihdm import classifier, datasets, fidelity
 from ihdm.settings import ProjectError, SmallMnist
+from tests.conftest import plain, write_settings
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +150,41 @@ def test_the_vertex_of_a_parabola_is_found(lowest, places):
     y = 3 * (x - lowest) ** 2 - 1
     inside = y[1] < min(y[0], y[2])
     assert fidelity.vertex(x, y) == pytest.approx(lowest if inside else x[y.argmin()])
+
+
+def test_inception_fid_is_that_of_as_many_draws_against_the_chosen_images(
+    ready, smoke_settings, monkeypatch
+):
+    network = torch.nn.Linear(28 * 28, 3, bias=False)
+    monkeypatch.setattr(
+        fidelity, "extractor", lambda *_: lambda images: network(images[:, 0].flatten(1) / 255)
+    )
+    monkeypatch.setattr(fidelity, "resizer", lambda _: lambda pixels: pixels)
+    numbers = np.random.default_rng(0)
+    files = [ready / "state" / f"{i:05d}.npy" for i in range(2)]
+    files[0].parent.mkdir()
+    sets = [numbers.integers(0, 256, (64, 1, 28, 28), np.uint8) for _ in files]
+    for path, values in zip(files, sets, strict=True):
+        np.save(path, values)
+    monkeypatch.setattr(fidelity.draws, "follow", lambda *_: files)
+    images = datasets.load("mnist5k")
+    for reference, real in (
+        ("train", images.train),
+        ("all", np.concatenate([images.train, images.tune, images.report])),
+    ):
+        settings = plain(smoke_settings)
+        settings["experiments"]["mnist"]["fid"] = {"samples": 100, "reference": reference}
+        write_settings(ready, settings)
+        found = fidelity.inception_fid("mnist")
+        x, y = (
+            network(torch.from_numpy(u / 255).float().flatten(1)).detach().double()
+            for u in (np.concatenate(sets)[:100], real)
+        )
+        covariances = [torch.cov(v.T).numpy() for v in (x, y)]
+        root = linalg.sqrtm(covariances[0] @ covariances[1]).real
+        expected = (x.mean(0) - y.mean(0)).square().sum() + np.trace(sum(covariances) - 2 * root)
+        assert found == pytest.approx(expected.item(), rel=1e-4)
+    # Features are kept: the same number comes without the network and without the samples.
+    for path in files:
+        path.unlink()
+    assert fidelity.inception_fid("mnist") == found

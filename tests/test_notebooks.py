@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 
 from ihdm import params
 from ihdm.results import drawn
-from tests.conftest import REPOSITORY, make_small, plain, write_settings
+from tests.conftest import REPOSITORY, make_small, plain, use_published, write_settings
 from tests.test_training import change, gone, wait_for_checkpoint
 
 EXPERIMENTS = ("mnist", "mnist_ddpm", "mnist_blurring", "mnist_sigma0", "mnist_colour")
@@ -274,6 +274,16 @@ def test_the_folder_of_pictures_in_the_readme_needs_its_entries_alone(finished, 
     assert f"samples@{name}" in ran(dvc("repro", f"samples@{name}"))
     assert (finished / f"results/figures/03-samples-{name}/uncurated.png").is_file()
     assert drawn(name)[0].shape[1:] == (3, 64, 64)
+
+
+def test_a_published_checkpoint_goes_through_the_pipeline(finished, smoke_settings):
+    use_published(finished, smoke_settings)
+    output = dvc("repro", "samples@photos")
+    assert {"train@photos", "samples@photos"} <= set(ran(output))
+    assert "training from" not in output
+    assert drawn("photos")[0].shape == (8, 3, 16, 16)
+    executed = (finished / "results/notebooks/02-training-photos.ipynb").read_text()
+    assert "published, trained for" in executed
 
 
 def interrupted_training(project, settings, number):

@@ -9,17 +9,12 @@ import time
 
 import psutil
 import pytest
+import torch
 
-from ihdm import checkpoints, datasets, params, training
+from ihdm import checkpoints, datasets, params, training, unet
+from ihdm.processes import InverseHeat
 from ihdm.settings import ProjectError
-from tests.conftest import write_settings
-
-
-@pytest.fixture
-def ready(project):
-    """A smoke project with its data prepared."""
-    subprocess.run([sys.executable, "-m", "ihdm.datasets"], check=True)
-    return project
+from tests.conftest import use_published, write_settings
 
 
 def change(project, settings, path, value):
@@ -188,3 +183,90 @@ def test_follow_raises_the_message_of_the_program(ready):
     (ready / "data/prepared/mnist5k/train.npy").write_bytes(b"torn")
     with pytest.raises(ProjectError, match=r"^.*train\.npy is not what was prepared"):
         training.follow("mnist")
+
+
+def test_two_processes_train_as_one_and_stop_and_go_on(ready, smoke_settings):
+    settings = change(ready, smoke_settings, "experiments.mnist.train.steps", 60)
+    alone = checkpoints.load_weights(training.run("mnist").weights, small_network())
+    os.rename(ready / "state", ready / "before")
+    change(ready, settings, "machine.processes", 2)
+    process = start()
+    wait_for_checkpoint(ready)
+    process.send_signal(signal.SIGTERM)
+    told = process.communicate()[0]
+    assert process.returncode == 130, told
+    assert "training from the beginning" in told
+    assert len(re.findall(r"stopped at step \d+; the same command goes on", told)) == 1
+    write_settings(ready, settings)
+    told = start().communicate()[0]
+    assert "going on from step" in told
+    together = checkpoints.load_weights(training.run("mnist").weights, small_network())
+    for one, two in zip(alone.parameters(), together.parameters(), strict=True):
+        assert torch.allclose(one, two, atol=1e-4)
+
+
+def small_network():
+    return unet.from_params(params.load().experiments["mnist"], 1)
+
+
+def test_a_device_without_memory_names_the_remedy_and_the_checkpoint(
+    ready, smoke_settings, monkeypatch, capsys
+):
+    change(ready, smoke_settings, "experiments.mnist.train.steps", 7)
+    loss, calls = InverseHeat.loss, []
+
+    def full(self, *arguments, **options):
+        # Two of each three are of the held-out images.
+        calls.append(1)
+        if len(calls) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(InverseHeat, "loss", full)
+        told = r"mnist\.train\.images_per_pass to 2.*goes on from step-0000000[24]"
+        with pytest.raises(ProjectError, match=told):
+            training.run("mnist")
+    training.run("mnist")
+    assert re.search("going on from step [24] of 7", capsys.readouterr().out)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full")
+def test_a_full_disk_ends_in_a_message_and_loses_nothing(ready, smoke_settings):
+    change_and_interrupt(ready, smoke_settings)
+    kept = saved(ready)
+    (state_folder(ready) / "state.partial").symlink_to("/dev/full")
+    process = start()
+    told = process.communicate()[0]
+    assert process.returncode == 1
+    assert re.search(r"error: the state after step \d+ could not be saved.*Make room", told)
+    assert "Traceback" not in told
+    assert saved(ready) == kept
+    assert "going on from step" in start().communicate()[0]
+    assert not saved(ready)
+
+
+def change_and_interrupt(project, settings):
+    """Trains for a while and stops."""
+    change(project, settings, "experiments.mnist.train.steps", 100)
+    process = start()
+    wait_for_checkpoint(project)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+
+
+def test_a_published_checkpoint_takes_the_place_of_a_training(project, smoke_settings):
+    use_published(project, smoke_settings)
+    described = params.load().data["photos"]
+    datasets.prepare("photos", described, project / "data/prepared/photos", project)
+    finished = training.run("photos")
+    (row,) = finished.history
+    assert (row["step"], row["training"]) == (1234, None)
+    described = params.load().experiments["photos"]
+    ours = checkpoints.load_weights(finished.weights, unet.from_params(described, 3))
+    theirs = torch.load(project / "data/raw/tiny.pth", weights_only=True)["ema"]["shadow_params"]
+    for one, two in zip(ours.parameters(), theirs, strict=True):
+        assert torch.equal(one, two)
+    (project / "data/raw/tiny.pth").unlink()
+    with pytest.raises(ProjectError, match=r"tiny\.pth does not exist: put the published"):
+        training.run("photos")

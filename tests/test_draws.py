@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+import torch
+
+from ihdm import checkpoints, draws, launching, params, sampling, unet
+from ihdm.settings import ProjectError
+from tests.conftest import write_settings
+
+
+@pytest.fixture
+def trained(ready):
+    """A smoke project with weights that have learned nothing."""
+    torch.manual_seed(0)
+    network = unet.from_params(params.load().experiments["mnist"], 1)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    checkpoints.save_weights(ready / "results/weights/mnist.safetensors", network)
+    return ready
+
+
+def test_a_set_holds_the_samples_of_its_generators(trained):
+    files = draws.run("mnist", 70)
+    assert [path.name for path in files] == ["00000.npy", "00001.npy"]
+    second = np.load(files[1])
+    assert second.shape == (draws.PART, 1, 28, 28)
+    process, network, images = checkpoints.trained("mnist")
+    u_K = sampling.starts(process, images.train, 0, [66])
+    alone = sampling.draw(process, network, u_K, 0, [66])[0][0]
+    assert abs(second[2] / 255 - alone.clamp(0, 1).numpy()).max() < 1 / 255
+
+
+def test_a_set_does_not_depend_on_the_number_of_processes(trained, smoke_settings):
+    files = draws.run("mnist", 150)
+    alone = [path.read_bytes() for path in files]
+    for path in files:
+        path.unlink()
+    write_settings(trained, smoke_settings | {"machine": {"processes": 2}})
+    assert draws.follow("mnist", 150) == files
+    assert [path.read_bytes() for path in files] == alone
+
+
+def test_what_is_there_is_not_drawn_again_and_other_weights_are_another_set(trained, monkeypatch):
+    files = draws.run("mnist", 150)
+    before = [path.stat().st_mtime_ns for path in files]
+    content = files[1].read_bytes()
+    files[1].unlink()
+    assert draws.run("mnist", 150) == files
+    after = [path.stat().st_mtime_ns for path in files]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True]
+    assert files[1].read_bytes() == content
+    network = unet.from_params(params.load().experiments["mnist"], 1)
+    checkpoints.save_weights(trained / "results/weights/mnist.safetensors", network)
+    assert draws.files("mnist", 1)[0].parent != files[0].parent
+
+
+def test_processes_that_do_not_find_each_other_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(ProjectError, match="3 processes were started, and this one knows of 1"):
+        launching.accelerator()
