@@ -28,6 +28,10 @@ def reference():
 
 @pytest.fixture(scope="session")
 def smoke_settings():
+    return small_settings()
+
+
+def small_settings():
     """params.yaml of the repository with a network and budgets that take seconds."""
     settings = plain(YAML(typ="safe", pure=True).load(REPOSITORY / "params.yaml"))
     for data in set(settings["run"].values()):
@@ -78,11 +82,8 @@ def write_settings(project, settings):
         YAML(typ="safe", pure=True).dump(settings, file)
 
 
-@pytest.fixture(scope="session")
-def smoke_source(tmp_path_factory, smoke_settings):
-    """A copy of the repository's sources with the smoke settings, without results and data."""
-    project = tmp_path_factory.mktemp("smoke") / "project"
-    project.mkdir()
+def copy_sources(project, settings):
+    """Copies the repository's sources, without results and data, and gives them settings."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=REPOSITORY,
@@ -95,7 +96,14 @@ def smoke_source(tmp_path_factory, smoke_settings):
             target = project / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(REPOSITORY / name, target)
-    write_settings(project, smoke_settings)
+    write_settings(project, settings)
+
+
+@pytest.fixture(scope="session")
+def smoke_source(tmp_path_factory, smoke_settings):
+    """A copy of the repository's sources with the smoke settings."""
+    project = tmp_path_factory.mktemp("smoke") / "project"
+    copy_sources(project, smoke_settings)
     return project
 
 

@@ -1,0 +1,198 @@
+"""What an experiment takes, before anyone rents a machine: `python -m ihdm.plan EXPERIMENT`.
+
+Parameters, operations and memory are counted on the real network by running it on tensors without
+content (torch's fake ones): nothing is allocated. Memory for each device is the sum of
+
+    weights, gradients, two moments of Adam, the moving average      5 x 4 bytes a parameter
+    copies of the weights in bfloat16, where it is used              as counted
+    what one pass keeps for its backward pass                        as counted, for each image
+
+to which come the device's own libraries and buffers. Hours follow from a throughput measured on one
+device, which training shows as images/s.
+"""
+
+import argparse
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from ihdm import params, unet
+from ihdm.precision import Autocast
+from ihdm.settings import Experiment, Params, ProjectError
+
+__all__ = ["Plan", "plan"]
+
+# Of a float32 number in a state: weights, two moments, average; two states are kept.
+SAVED = 2 * 4 * 4
+
+
+class Plan(NamedTuple):
+    """What an experiment takes.
+
+    Attributes:
+        parameters: number of weights.
+        drawing: floating-point operations of one evaluation of the network for one image.
+        training: those of the forward and backward pass for one image.
+        weights: bytes of weights, gradients, moments and average, on each device.
+        copies: bytes of the weights in bfloat16, kept for the backward pass.
+        activations: bytes kept for the backward pass, for one image.
+    """
+
+    parameters: int
+    drawing: int
+    training: int
+    weights: int
+    copies: int
+    activations: int
+
+
+def plan(experiment: Experiment, shape: tuple[int, int, int]) -> Plan:
+    """Counts what an experiment takes.
+
+    Args:
+        experiment: the validated description; precision "auto" counts as bfloat16.
+        shape: (C, H, W) of its images.
+    """
+    one, two = (counted(experiment, shape, images) for images in (1, 2))
+    activations = two.kept - one.kept
+    return Plan(
+        one.parameters,
+        two.forward - one.forward,
+        two.both - one.both,
+        5 * 4 * one.parameters,
+        one.kept - activations,
+        activations,
+    )
+
+
+class Counted(NamedTuple):
+    """Of one pass: parameters, operations forward and in all, bytes kept for going backward."""
+
+    parameters: int
+    forward: int
+    both: int
+    kept: int
+
+
+def counted(experiment: Experiment, shape: tuple[int, int, int], images: int) -> Counted:
+    kept = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        # Parameters are there anyway, and views share their memory.
+        if not (tensor.is_leaf and tensor.requires_grad):
+            kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    settings = experiment.train
+    if settings.precision == "auto":
+        settings = settings.model_copy(update={"precision": "bfloat16"})
+    with FakeTensorMode(), FlopCounterMode(display=False) as operations:
+        network = unet.from_params(experiment, shape[0])
+        f = Autocast(network, settings, torch.device("cpu"))
+        with saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = f(torch.zeros(images, *shape), torch.ones(images)).square().sum()
+        forward = operations.get_total_flops()
+        loss.backward()
+    return Counted(
+        sum(p.numel() for p in network.parameters()),
+        forward,
+        operations.get_total_flops(),
+        sum(tensor.untyped_storage().nbytes() for tensor in kept.values()),
+    )
+
+
+def data_of(name: str, settings: Params) -> str:
+    """The data set of an experiment: that of `run`, or the one that is named as it is.
+
+    `cifar10_ddpm` is one on `cifar10`, and `paper_mnist` one on `mnist`.
+
+    Raises:
+        ProjectError: there is no such experiment, or no such data set.
+    """
+    if name not in settings.experiments:
+        raise ProjectError(f"params.yaml has no '{name}' under `experiments`")
+    candidates = (settings.run.get(name), name, name.partition("_")[0], name.partition("_")[2])
+    for data in candidates:
+        if data in settings.data:
+            return data
+    raise ProjectError(
+        f"add `{name}: DATA SET` to `run` in params.yaml: its images decide the plan"
+    )
+
+
+def told(name: str, settings: Params, rate: float | None, devices: int) -> str:
+    """A plan as a person reads it.
+
+    Args:
+        name: an experiment in params.yaml.
+        settings: the whole of params.yaml.
+        rate: images that one device trains on in a second.
+        devices: how many there are.
+    """
+    data = data_of(name, settings)
+    experiment, images = settings.experiments[name], settings.data[data]
+    found, train, splits = plan(experiment, images.shape), experiment.train, images.splits
+    share = -(-train.batch // devices)
+    size = min(share, train.images_per_pass or share)
+    activations = size * found.activations
+    pixels = images.shape[0] * images.shape[1] * images.shape[2]
+    number = splits.train + splits.tune + splits.report
+    samples = experiment.fid.samples if experiment.fid else 0
+    work = train.steps * train.batch * found.training
+    drawing = samples * experiment.process.K * found.drawing
+    total = found.weights + found.copies + activations
+    layout = "kept in blocks" if train.activation_checkpointing else "kept whole"
+    rows = {
+        "data": f"{data}, {number:,} images of {'x'.join(map(str, images.shape))}",
+        "parameters": f"{found.parameters / 1e6:.1f} million",
+        "training": f"{train.steps:,} steps of {train.batch} images, "
+        f"{found.training / 1e9:,.0f} GFLOPs for an image, {work / 1e18:,.2f} EFLOPs in all",
+        "drawing": f"{samples:,} samples for FID, {experiment.process.K} evaluations of "
+        f"{found.drawing / 1e9:,.0f} GFLOPs for each, {drawing / 1e18:,.2f} EFLOPs in all",
+        "memory of a device": f"{total / 1e9:.1f} GB and what the libraries need:",
+        "  weights": f"{found.weights / 1e9:.2f} GB, with gradients, moments and average",
+        "  copies": f"{found.copies / 1e9:.2f} GB, the weights in bfloat16",
+        "  activations": f"{activations / 1e9:.2f} GB, {size} images at a time, {layout}",
+        "disk": f"{number * pixels / 1e9:.1f} GB of images (twice that in the cache, unless files "
+        f"are linked), {SAVED * found.parameters / 1e9:.1f} GB of states, "
+        f"{samples * pixels / 1e9:.1f} GB of samples",
+    }
+    if rate is None:
+        rows["hours"] = "give --images-per-second, as training on one device shows it"
+    else:
+        speed = rate * devices
+        hours = train.steps * train.batch / speed / 3600
+        for_fid = drawing / (found.training * speed) / 3600
+        rows["hours"] = (
+            f"{hours:,.1f} to train and about {for_fid:,.1f} to draw, on {devices} device(s) of "
+            f"{rate:g} images/s, if several are as fast as their sum"
+        )
+    width = max(map(len, rows))
+    return "\n".join([name, *(f"  {key:<{width}}  {value}" for key, value in rows.items())])
+
+
+def positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"has to be above 0, not {text}")
+    return value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m ihdm.plan", description=__doc__)
+    parser.add_argument("experiment", help="an experiment under `experiments` in params.yaml")
+    parser.add_argument("--images-per-second", type=positive, help="of training, on one device")
+    parser.add_argument("--devices", type=int, help="how many; machine.processes if not given")
+    arguments = parser.parse_args()
+    with params.exit_on_error():
+        settings = params.load()
+        devices = arguments.devices or settings.machine.processes
+        print(told(arguments.experiment, settings, arguments.images_per_second, devices))
+
+
+if __name__ == "__main__":
+    main()
