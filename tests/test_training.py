@@ -18,7 +18,7 @@ from tests.conftest import write_settings
 @pytest.fixture
 def ready(project):
     """A smoke project with its data prepared."""
-    subprocess.run([sys.executable, "-m", "ihdm.datasets"], check=True)
+    subprocess.run([sys.executable, "-m", "ihdm.preparing"], check=True)
     return project
 
 
