@@ -23,8 +23,10 @@ from pydantic import (
 __all__ = [
     "AnyProcess",
     "BlurringProcess",
+    "Cifar10",
     "Colours",
     "DataSet",
+    "Database",
     "DenoisingProcess",
     "Experiment",
     "Folder",
@@ -35,6 +37,7 @@ __all__ = [
     "Params",
     "Photograph",
     "Photographs",
+    "Pictures",
     "ProjectError",
     "Settings",
     "SmallMnist",
@@ -123,6 +126,23 @@ class FullMnist(Digits):
         return value
 
 
+class Cifar10(ImageSet):
+    """CIFAR-10, through torchvision: its 50,000 to train on, its 10,000 to tune and report."""
+
+    source: Literal["cifar10"]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 3, 32, 32
+
+    @field_validator("splits")
+    @classmethod
+    def _fit(cls, value: Splits) -> Splits:
+        if value.train > 50000 or value.tune + value.report > 10000:
+            raise ValueError("CIFAR-10 has 50000 images to train on, 10000 to tune and report on")
+        return value
+
+
 class Photographs(ImageSet):
     """Square crops of six photographs that scikit-image and scikit-learn ship."""
 
@@ -135,10 +155,9 @@ class Photographs(ImageSet):
         return 3, self.size, self.size
 
 
-class Folder(ImageSet):
-    """A folder of the user's own images, cropped at the centre and resized."""
+class Pictures(ImageSet):
+    """Images that the user puts in place, cropped at the centre and resized with antialiasing."""
 
-    source: Literal["folder"]
     path: str
     channels: Literal[1, 3] = 3
     height: PositiveInt
@@ -149,7 +168,22 @@ class Folder(ImageSet):
         return self.channels, self.height, self.width
 
 
-DataSet = Annotated[SmallMnist | FullMnist | Photographs | Folder, Field(discriminator="source")]
+class Folder(Pictures):
+    """A folder of image files."""
+
+    source: Literal["folder"]
+
+
+class Database(Pictures):
+    """An LMDB of encoded images, as LSUN comes."""
+
+    source: Literal["lmdb"]
+
+
+DataSet = Annotated[
+    SmallMnist | FullMnist | Cifar10 | Photographs | Folder | Database,
+    Field(discriminator="source"),
+]
 
 
 class InverseHeatProcess(Settings):

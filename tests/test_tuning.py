@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from ihdm import checkpoints, classifier, datasets, training, tuning
+from ihdm import checkpoints, classifier, datasets, preparing, training, tuning
 from ihdm.settings import ProjectError
 
 
@@ -13,7 +13,7 @@ from ihdm.settings import ProjectError
 def ready(project, settings, monkeypatch):
     """A smoke project with digits, features of an untrained classifier, and few samples."""
     name = settings.experiment("mnist")[1]
-    datasets.prepare(name, settings.data[name], project / "data" / "prepared" / name, project)
+    preparing.prepare(name, settings.data[name], project)
     torch.manual_seed(0)
     network = classifier.Classifier().eval()
     monkeypatch.setattr(classifier, "load", lambda: network)

