@@ -1,10 +1,10 @@
 """Kills the smoke pipeline at random moments: `python -m tests.kill_drill --drills 20`.
 
-An undisturbed run gives the results to compare with and the time in which to kill. Each drill then
+An undisturbed run gives the results to compare with and the time in which to kill. Each drill
 starts from nothing and is killed once by SIGKILL: in turn `dvc` with what shares its process group,
-which orphans the kernel and a training, or everything below it. It goes on by `dvc repro` and has to
-end with the same bytes: metrics, figures, executed notebooks, and `dvc.lock`, which names the hashes
-of weights and samples.
+which orphans the kernel and a training, or everything below it. It goes on by `dvc repro`, and has
+to end with the same bytes: metrics, figures, executed notebooks, and `dvc.lock`, which names the
+hashes of weights and samples.
 
 It takes minutes for each drill and is no part of the default test run.
 """

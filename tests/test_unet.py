@@ -56,3 +56,19 @@ def test_embedding_is_cosines_then_sines():
     expected = np.concatenate([np.cos(7.5 * rates), np.sin(7.5 * rates)])
     assert np.allclose(embedded[1], expected, atol=1e-6)
     assert embedded[0].tolist() == [1, 1, 1, 0, 0, 0]
+
+
+def test_checkpointing_activations_changes_no_output_and_no_gradient():
+    u, k = torch.rand(2, 1, 8, 8), torch.tensor([1, 3])
+    found = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        network = unet.UNet(
+            *(1, 8, (1, 2), 1, (1,)), groups=2, activation_checkpointing=checkpointing
+        )
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        output = network(u, k)
+        output.square().sum().backward()
+        found.append([output, *(p.grad for p in network.parameters())])
+    assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
