@@ -33,7 +33,7 @@ def smoke_settings():
 
 def small_settings():
     """params.yaml of the repository with a network and budgets that take seconds."""
-    settings = plain(YAML(typ="safe", pure=True).load(REPOSITORY / "params.yaml"))
+    settings = read_settings()
     for data in set(settings["run"].values()):
         settings["data"][data]["splits"] = {"train": 64, "tune": 16, "report": 16}
     for experiment in settings["experiments"].values():
@@ -60,6 +60,11 @@ def small_settings():
     settings["notebooks"]["likelihood"] |= {"images": 4, "points": 3, "draws": 2}
     settings["notebooks"]["prior_overlap"] |= {"images": 4, "draws": 2}
     return settings
+
+
+def read_settings():
+    """params.yaml of the repository, as it is."""
+    return plain(YAML(typ="safe", pure=True).load(REPOSITORY / "params.yaml"))
 
 
 def plain(settings):

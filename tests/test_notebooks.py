@@ -2,7 +2,9 @@
 
 import ast
 import copy
+import csv
 import hashlib
+import io
 import json
 import os
 import re
@@ -10,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -284,6 +287,30 @@ def test_a_published_checkpoint_goes_through_the_pipeline(finished, smoke_settin
     assert drawn("photos")[0].shape == (8, 3, 16, 16)
     executed = (finished / "results/notebooks/02-training-photos.ipynb").read_text()
     assert "published, trained for" in executed
+
+
+def test_a_grid_of_delta_runs_as_queued_experiments(finished):
+    grid = "experiments.mnist.sampling.delta=0.05,0.1"
+    dvc("exp", "run", "--queue", "--set-param", grid, "samples@mnist")
+    dvc("queue", "start", "--jobs", "2")
+    for _ in range(120):
+        status = dvc("queue", "status")
+        if not re.search("Queued|Running", status):
+            break
+        time.sleep(1)
+    assert status.count("Success") == 2
+    names = re.findall(r"^\S+ +(\S+) .*Success", status, flags=re.MULTILINE)
+    for name in names:
+        assert ran(dvc("queue", "logs", name)) == ["check", "samples@mnist"]
+    table = dvc("exp", "show", "--csv", "--only-changed")
+    rows = {row["Experiment"]: row for row in csv.DictReader(io.StringIO(table))}
+    found = sorted(
+        (float(rows[name][grid.partition("=")[0]]), float(rows[name]["contrast.samples"]))
+        for name in names
+    )
+    assert [delta for delta, _ in found] == [0.05, 0.1]
+    # More noise of sampling leaves more contrast.
+    assert found[0][1] < found[1][1]
 
 
 def interrupted_training(project, settings, number):

@@ -1,7 +1,4 @@
-import hashlib
-import io
 import pickle
-import tarfile
 from functools import cache
 
 import lmdb
@@ -20,6 +17,7 @@ from ihdm.settings import (
     ProjectError,
     SmallMnist,
 )
+from tests import fakes
 
 FEW = {"train": 40, "tune": 5, "report": 5}
 # The package parses a large text file each time.
@@ -74,21 +72,8 @@ def test_coloured_digits_are_the_grey_ones_in_two_colours_each(tmp_path):
     assert again.fingerprint == images.fingerprint
 
 
-def write_idx(path, array):
-    """The format of MNIST's files: a magic number, the sides, the bytes."""
-    header = [0x0800 + array.ndim, *array.shape]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(np.array(header, ">i4").tobytes() + array.tobytes())
-
-
 def test_all_of_mnist_is_read_from_its_own_files(tmp_path, monkeypatch):
-    generator = np.random.default_rng(0)
-    raw = tmp_path / "data" / "raw" / "MNIST" / "raw"
-    for part, count in (("train", 6), ("t10k", 5)):
-        pictures = generator.integers(0, 256, (count, 28, 28), np.uint8)
-        write_idx(raw / f"{part}-images-idx3-ubyte", pictures)
-        # The label can be read off the picture.
-        write_idx(raw / f"{part}-labels-idx1-ubyte", pictures[:, 3, 3] % 10)
+    fakes.write_mnist(tmp_path / "data" / "raw" / "MNIST" / "raw", train=6, test=5)
     settings = FullMnist(source="mnist", splits={"train": 6, "tune": 2, "report": 3}, seed=0)
     images = preparing.prepare("mnist", settings, tmp_path)
     assert (len(images.train), len(images.tune), len(images.report)) == (6, 2, 3)
@@ -110,34 +95,10 @@ CIFAR = Cifar10(source="cifar10", splits={"train": 10, "tune": 3, "report": 3})
 
 @pytest.fixture
 def cifar(tmp_path, monkeypatch):
-    """A small archive in the layout of CIFAR-10's, and the checksums of its files as torchvision's.
-
-    The first value of a picture is its label; there is nothing to download.
-    """
-    generator = np.random.default_rng(0)
-    files = {}
-    for name in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]:
-        pixels = generator.integers(0, 256, (6 if "test" in name else 2, 3072), np.uint8)
-        pixels[:, 0] %= 10
-        files[name] = pickle.dumps({"data": pixels, "labels": pixels[:, 0].tolist()})
-    files["batches.meta"] = pickle.dumps({"label_names": list("abcdefghij")})
+    """A small archive in the layout of CIFAR-10's, and the content of its files."""
     archive = tmp_path / "data" / "raw" / "cifar-10-python.tar.gz"
-    archive.parent.mkdir(parents=True)
-    with tarfile.open(archive, "w:gz") as tar:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
-    md5 = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
-    meta = {"filename": "batches.meta", "key": "label_names", "md5": md5.pop("batches.meta")}
-    fake = {
-        "url": "http://127.0.0.1:9/cifar-10-python.tar.gz",
-        "tgz_md5": hashlib.md5(archive.read_bytes()).hexdigest(),
-        "train_list": [[name, md5[name]] for name in md5 if "data" in name],
-        "test_list": [["test_batch", md5["test_batch"]]],
-        "meta": meta,
-    }
-    for key, value in fake.items():
+    files, known = fakes.write_cifar10(archive, train=2, test=6)
+    for key, value in known.items():
         monkeypatch.setattr(f"torchvision.datasets.CIFAR10.{key}", value)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     return archive, files
@@ -270,15 +231,13 @@ DATABASE = Database(
 def church(tmp_path):
     """An LMDB of ten JPEG and WebP images of one brightness each, under keys that tell it."""
     folder = tmp_path / "church"
-    environment = lmdb.open(str(folder), map_size=2**24)
-    with environment.begin(write=True) as transaction:
-        for i in range(10):
-            encoded = io.BytesIO()
-            picture = Image.new("RGB", (30, 20), (20 * i, 20 * i, 20 * i))
-            picture.save(encoded, ("JPEG", "WEBP")[i % 2], quality=95)
-            # Padded beyond a page, as pictures of ordinary size are.
-            transaction.put(f"key{20 * i:03}".encode(), encoded.getvalue() + bytes(9000))
-    environment.close()
+    pictures = {}
+    for i in range(10):
+        pixels = np.full((20, 30, 3), 20 * i, np.uint8)
+        # Padded beyond a page, as pictures of ordinary size are.
+        key = f"key{20 * i:03}".encode()
+        pictures[key] = fakes.encoded(pixels, ("JPEG", "WEBP")[i % 2]) + bytes(9000)
+    fakes.write_database(folder, pictures)
     return folder
 
 

@@ -63,9 +63,7 @@ def test_checkpointing_activations_changes_no_output_and_no_gradient():
     found = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        network = unet.UNet(
-            *(1, 8, (1, 2), 1, (1,)), groups=2, activation_checkpointing=checkpointing
-        )
+        network = small(image_channels=1, activation_checkpointing=checkpointing)
         for parameter in network.parameters():
             torch.nn.init.normal_(parameter, std=0.1)
         output = network(u, k)
