@@ -189,7 +189,7 @@ def overlap_flattens(m: Metrics, s: Notebooks) -> Judged:
 def elbo_near_sigma(m: Metrics, s: Notebooks) -> Judged:
     best, half = m["elbo_delta"]["value"], m["elbo_delta"]["half_interval"]
     verdict = below(abs(best - 1), half, s.claims.near_sigma)
-    return Judged(f"{best:.3f} ± {half:.3f} sigma", verdict, "L_K aside, for the density")
+    return Judged(f"{best:.4f} ± {half:.4f} sigma", verdict, "L_K aside, for the density")
 
 
 def optima_in_order(m: Metrics, s: Notebooks) -> Judged:

@@ -1,8 +1,12 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+# Programs run side by side here, and disturb each other with more threads than cores.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest

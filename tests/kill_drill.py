@@ -24,14 +24,14 @@ from pathlib import Path
 import psutil
 
 from tests.conftest import copy_sources, small_settings
-from tests.test_notebooks import ONE_THREAD, results_of
+from tests.test_notebooks import results_of
 
 
 def started(project):
     return subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro"],
         cwd=project,
-        env=ONE_THREAD | {"PYTHONPATH": str(project)},
+        env=os.environ | {"PYTHONPATH": str(project)},
         stdout=(project / "log").open("a"),
         stderr=subprocess.STDOUT,
         start_new_session=True,
