@@ -35,6 +35,7 @@ from ihdm import (
 )
 from ihdm.datasets import Images
 from ihdm.processes import Process
+from ihdm.settings import ProjectError
 
 __all__ = ["follow", "part", "run"]
 
@@ -42,9 +43,19 @@ PART = 64
 
 
 def files(name: str, count: int) -> list[Path]:
-    """Where the samples of an experiment are, as its weights and params.yaml are now."""
+    """Where the samples of an experiment are, as its weights and params.yaml are now.
+
+    Args:
+        name: the experiment in params.yaml.
+        count: how many samples; rounded up to whole files.
+
+    Raises:
+        ProjectError: the experiment is not switched on, or data or weights are missing.
+    """
     experiment, data = params.load().experiment(name)
     weights = params.root() / "results" / "weights" / f"{name}.safetensors"
+    if not weights.is_file():
+        raise ProjectError(f"{weights} does not exist: `dvc repro train@{name}` makes it")
     parts = [params.digest(experiment.process, experiment.network, experiment.sampling)]
     parts += [datasets.load(data).fingerprint, datasets.sha256(weights)]
     deciding = (seeds, heat, processes, unet, precision, sampling, part)
@@ -93,14 +104,13 @@ def run(name: str, count: int, parent: int | None = None) -> list[Path]:
         ProjectError: the experiment is not switched on, or data or weights are missing or damaged.
         KeyboardInterrupt: the process above has ended; whole files are kept.
     """
+    found = files(name, count)
+    if launching.wanted() > 1:
+        launching.launch("ihdm.draws", [name, str(count)], parent)
+        return found
     accelerator = launching.accelerator()
     process, network, images = checkpoints.trained(name)
     seed = params.load().experiment(name)[0].sampling.seed
-    found = files(name, count)
-    if launching.wanted() > 1:
-        above = [] if parent is None else ["--parent", str(parent)]
-        launching.launch("ihdm.draws", [name, str(count), *above], launching.wanted())
-        return found
     found[0].parent.mkdir(parents=True, exist_ok=True)
     numbers = range(accelerator.process_index, len(found), accelerator.num_processes)
     missing = [number for number in numbers if not found[number].is_file()]

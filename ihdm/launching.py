@@ -29,8 +29,8 @@ from ihdm.settings import ProjectError
 
 __all__ = ["accelerator", "follow", "launch", "orphaned", "requests_to_stop", "wanted"]
 
-# Time to save in; states of the largest networks have several GB.
-SECONDS_TO_STOP = 300
+# Time to save a state in, which has 2.4 GB for the paper's largest network.
+SECONDS_TO_STOP = 60
 
 
 def wanted() -> int:
@@ -55,18 +55,21 @@ def accelerator() -> Accelerator:
     return found
 
 
-def launch(module: str, arguments: list[str], processes: int) -> None:
-    """Runs a module of this package in several processes of this machine and waits for them.
+def launch(module: str, arguments: list[str], parent: int | None = None) -> None:
+    """Runs a module in `machine.processes` processes of this machine and waits for them.
+
+    They are told by `--parent` with whose end they end: this process's, if no other is given.
 
     Args:
         module: its name, as `ihdm.training`.
         arguments: those of its command line.
-        processes: how many.
+        parent: a process above this one, whose end ends this one too.
 
     Raises:
         ProjectError: one of them failed; its own message is on standard error.
         KeyboardInterrupt: they were asked to stop, and did.
     """
+    processes = wanted()
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     config = LaunchConfig(
@@ -80,7 +83,8 @@ def launch(module: str, arguments: list[str], processes: int) -> None:
         shutdown_timeout=SECONDS_TO_STOP,
     )
     try:
-        elastic_launch(config, sys.executable)("-u", "-m", module, *arguments)
+        above = ["--parent", str(os.getpid() if parent is None else parent)]
+        elastic_launch(config, sys.executable)("-u", "-m", module, *arguments, *above)
     except SignalException:
         raise KeyboardInterrupt from None
     except ChildFailedError:

@@ -129,12 +129,9 @@ def run(name: str, parent: int | None = None) -> Finished:
     experiment, data = settings.experiment(name)
     images = datasets.load(data)
     folder = state_folder(name)
-    if (folder / FINAL).is_file():
-        print(f"{name}: already trained, using the weights in {folder.relative_to(project)}")
-        return result(folder)
-    if launching.wanted() > 1 and not experiment.train.published:
-        above = [] if parent is None else ["--parent", str(parent)]
-        launching.launch("ihdm.training", [name, *above], launching.wanted())
+    known = (folder / FINAL).is_file() or experiment.train.published
+    if not known and launching.wanted() > 1:
+        launching.launch("ihdm.training", [name], parent)
         return result(folder)
     accelerator = launching.accelerator()
     if accelerator.num_processes > experiment.train.batch:
@@ -143,14 +140,16 @@ def run(name: str, parent: int | None = None) -> Finished:
             f"{experiment.train.batch} images"
         )
     others = [p.name for p in folder.parent.glob(f"{name}-{'?' * 12}") if p != folder]
-    if others and not folder.exists() and accelerator.is_main_process:
+    main = accelerator.is_main_process
+    if main and others and not folder.exists():
         print(f"{name}: settings, data or code differ from {', '.join(others)}")
-    with locked(folder) if accelerator.is_main_process else nullcontext():
+    with locked(folder) if main else nullcontext():
         accelerator.wait_for_everyone()
         if (folder / FINAL).is_file():
-            print(f"{name}: another process has trained it meanwhile")
+            print(f"{name}: already trained, using the weights in {folder.relative_to(project)}")
         elif experiment.train.published:
-            take(experiment, images, folder, accelerator)
+            if main:
+                take(experiment, images, folder, accelerator)
         else:
             train(name, experiment, images, folder, accelerator, parent)
         accelerator.wait_for_everyone()

@@ -19,6 +19,11 @@ REPOSITORY = Path(__file__).parent.parent
 REFERENCE = Path(__file__).parent / "reference"
 
 
+def pytest_collection_modifyitems(items):
+    """The tests of the pipeline first, which take longest, so that all processes end together."""
+    items.sort(key=lambda item: item.path.stem != "test_notebooks")
+
+
 @pytest.fixture
 def reference():
     """Reads an array file of the published implementation as tensors."""

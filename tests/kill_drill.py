@@ -1,10 +1,10 @@
 """Kills the smoke pipeline at random moments: `python -m tests.kill_drill --drills 20`.
 
 An undisturbed run gives the results to compare with and the time in which to kill. Each drill
-starts from nothing and is killed once by SIGKILL: in turn `dvc` with what shares its process group,
-which orphans the kernel and a training, or everything below it. It goes on by `dvc repro`, and has
-to end with the same bytes: metrics, figures, executed notebooks, and `dvc.lock`, which names the
-hashes of weights and samples.
+starts from nothing and is killed by SIGKILL, once or `--kills` times: in turn `dvc` with what
+shares its process group, which orphans the kernel and a training, or everything below it. It goes
+on by `dvc repro`, and has to end with the same bytes: metrics, figures, executed notebooks, and
+`dvc.lock`, which names the hashes of weights and samples.
 
 It takes minutes for each drill and is no part of the default test run.
 """
@@ -12,6 +12,7 @@ It takes minutes for each drill and is no part of the default test run.
 import argparse
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -49,43 +50,45 @@ def kill(process, everything):
     process.wait()
 
 
-def drill(number, source, seconds, expected):
+def drill(number, source, kills, seconds, expected):
     """One drill.
 
     Returns:
-        Whether it passed, and what happened.
+        How often it was killed, and whether it ended as the undisturbed run.
     """
     project = source.with_name(f"drill-{number}")
     shutil.copytree(source, project)
-    moment, everything = random.Random(number).uniform(0, seconds), number % 2 == 0
-    process = started(project)
-    time.sleep(moment)
-    running = process.poll() is None
-    if running:
+    chance, killed = random.Random(number), []
+    while len(killed) < kills:
+        process = started(project)
+        # So that a drill of several kills is on average at its end with the last.
+        time.sleep(chance.uniform(0, seconds if kills == 1 else 2 * seconds / kills))
+        if process.poll() is not None:
+            break
+        everything = (number + len(killed)) % 2 == 0
         kill(process, everything)
-    stages = (project / "log").read_text().count("Running stage")
+        running = re.findall("Running stage '(.+)'", (project / "log").read_text())
+        killed.append(("all" if everything else "dvc", running[-1] if running else "the start"))
     code = started(project).wait()
     found = results_of(project)
     differing = sorted(name for name in found | expected if found.get(name) != expected.get(name))
-    passed = running and code == 0 and not differing
-    what = "everything" if everything else "the process group of dvc"
-    report = f"{what} killed after {moment:.0f} s, in stage {stages}: "
-    if not running:
-        report += "it had ended before"
-    elif code:
-        report += f"`dvc repro` failed; see {project / 'log'}"
-    elif differing:
-        report += f"{len(differing)} files differ, as {differing[0]}; see {project}"
-    else:
-        report += f"all {len(found)} files as undisturbed"
+    passed = code == 0 and not differing
+    if passed:
         shutil.rmtree(project)
-    print(f"drill {number}: {'passed' if passed else 'FAILED'}; {report}", flush=True)
-    return passed
+    told = f"all {len(found)} files as undisturbed"
+    if differing:
+        told = f"{len(differing)} files differ, as {differing[0]}"
+    if code:
+        told = f"`dvc repro` failed; see {project / 'log'}"
+    moments = ", ".join(f"{what} in {stage}" for what, stage in killed)
+    print(f"drill {number}: {told}; killed: {moments or 'never'}", flush=True)
+    return len(killed), passed
 
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m tests.kill_drill", description=__doc__)
     parser.add_argument("--drills", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=1, help="in each drill")
     parser.add_argument("--jobs", type=int, default=2, help="drills at a time, of one thread each")
     arguments = parser.parse_args()
     source = Path(tempfile.mkdtemp(prefix="ihdm-drill-")) / "source"
@@ -99,11 +102,15 @@ def main():
     print(f"undisturbed: {seconds:.0f} s", flush=True)
     expected = results_of(whole)
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        passed = list(
-            pool.map(lambda i: drill(i, source, seconds, expected), range(arguments.drills))
+        found = list(
+            pool.map(
+                lambda i: drill(i, source, arguments.kills, seconds, expected),
+                range(arguments.drills),
+            )
         )
-    print(f"{sum(passed)} of {len(passed)} drills passed")
-    sys.exit(0 if all(passed) else 1)
+    kills, passed = (sum(values) for values in zip(*found, strict=True))
+    print(f"{passed} of {len(found)} drills with {kills} kills ended as the undisturbed run")
+    sys.exit(0 if passed == len(found) else 1)
 
 
 if __name__ == "__main__":

@@ -68,14 +68,18 @@ def test_weights_survive_a_file_and_a_wrong_or_damaged_one_is_named(tmp_path):
         checkpoints.load_weights(tmp_path / "none", network)
 
 
-def test_a_damaged_state_is_passed_over_and_old_ones_are_pruned(tmp_path):
+def flip(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [flip, lambda content: content[:-1000]], ids=["flip", "cut"])
+def test_a_damaged_state_is_passed_over_and_old_ones_are_pruned(tmp_path, damage):
     for step in (10, 20, 30):
         newest = checkpoints.save_state(tmp_path, step, {"step": step, "x": torch.ones(3)})
     assert len(list(checkpoints.states(tmp_path))) == 2
     assert checkpoints.newest_state(tmp_path)["step"] == 30
-    damaged = bytearray(newest.read_bytes())
-    damaged[len(damaged) // 2] ^= 1
-    newest.write_bytes(damaged)
+    newest.write_bytes(damage(newest.read_bytes()))
     with pytest.warns(UserWarning, match="step-00000030.*is damaged"):
         assert checkpoints.newest_state(tmp_path)["step"] == 20
 

@@ -140,10 +140,11 @@ def test_passes_have_the_gradient_of_the_whole_batch(size):
 
 
 @pytest.mark.parametrize("size", [None, 2])
-def test_two_processes_have_the_gradient_of_one_global_batch(tmp_path, size):
+def test_two_processes_have_the_gradient_of_one_global_batch(tmp_path, size, monkeypatch):
+    monkeypatch.setattr(launching, "wanted", lambda: 2)
     settings = train_settings(batch=5, gradient_clip=1e9, images_per_pass=size)
     arguments = [str(tmp_path / "found.pt"), settings.model_dump_json()]
-    launching.launch("tests.two_processes", arguments, 2)
+    launching.launch("tests.two_processes", arguments)
     found = torch.load(tmp_path / "found.pt", weights_only=True)
     assert found["processes"] == 2
     same_gradients(found, whole_batch())

@@ -195,7 +195,7 @@ def test_two_runs_give_the_same_bytes(finished_twice):
     assert {name.split("/")[-1] for name in first} >= {"uncurated.png", "05-asymptotics.json"}
 
 
-def test_an_edit_runs_only_what_depends_on_it(finished, smoke_settings):
+def test_another_delta_runs_only_what_depends_on_it(finished, smoke_settings):
     change(finished, smoke_settings, "experiments.mnist.sampling.delta", 0.02)
     showing = ["asymptotics", "blurring-diffusion", "fid-tables", "interpolation", "likelihood"]
     showing += ["nearest-neighbours", "noise-scale", "prior-overlap", "psd-duality", "sigma-zero"]
@@ -207,8 +207,11 @@ def test_an_edit_runs_only_what_depends_on_it(finished, smoke_settings):
     moved = set(re.findall(r"results/metrics/\d\d-(\S+)\.json", dvc("metrics", "diff")))
     assert moved >= {"fid-tables", "likelihood", "prior-overlap"}
     assert moved <= {*showing, "samples-mnist"}
-    write_settings(finished, smoke_settings)
 
+
+def test_another_learning_rate_trains_afresh_and_going_back_trains_nothing(
+    finished, smoke_settings
+):
     weights = (finished / "results/weights/mnist.safetensors").read_bytes()
     change(finished, smoke_settings, "experiments.mnist.train.learning_rate", 0.01)
     output = dvc("repro", "train@mnist")
@@ -218,6 +221,8 @@ def test_an_edit_runs_only_what_depends_on_it(finished, smoke_settings):
     assert "training from the beginning" not in dvc("repro", "train@mnist")
     assert (finished / "results/weights/mnist.safetensors").read_bytes() == weights
 
+
+def test_another_word_in_a_notebook_trains_nothing(finished):
     notebook = finished / "notebooks" / "02-training.ipynb"
     notebook.write_text(notebook.read_text().replace("## The loss", "## A loss"))
     output = dvc("repro", "train@mnist")

@@ -35,7 +35,7 @@ def gradients(settings, accelerator):
 
 
 if __name__ == "__main__":
-    path, settings = sys.argv[1:]
+    path, settings, *_ = sys.argv[1:]
     accelerator = launching.accelerator()
     found = gradients(Train.model_validate_json(settings), accelerator)
     if accelerator.is_main_process:
