@@ -10,6 +10,7 @@ that a set does not depend on how many processes draw it. Files that are there a
 import argparse
 import hashlib
 import inspect
+import io
 import math
 import os
 from pathlib import Path
@@ -37,7 +38,7 @@ from ihdm.datasets import Images
 from ihdm.processes import Process
 from ihdm.settings import ProjectError
 
-__all__ = ["follow", "part", "run"]
+__all__ = ["files", "follow", "part", "run", "save"]
 
 PART = 64
 
@@ -57,7 +58,7 @@ def files(name: str, count: int) -> list[Path]:
     if not weights.is_file():
         raise ProjectError(f"{weights} does not exist: `dvc repro train@{name}` makes it")
     parts = [params.digest(experiment.process, experiment.network, experiment.sampling)]
-    parts += [datasets.load(data).fingerprint, datasets.sha256(weights)]
+    parts += [experiment.train.precision, datasets.load(data).fingerprint, datasets.sha256(weights)]
     deciding = (seeds, heat, processes, unet, precision, sampling, part)
     parts += [training.syntax(inspect.getsource(code)) for code in deciding]
     identity = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
@@ -67,9 +68,13 @@ def files(name: str, count: int) -> list[Path]:
 
 @torch.no_grad()
 def part(
-    process: Process, network: nn.Module, images: Images, seed: int, chosen: range
+    process: Process,
+    network: nn.Module,
+    images: Images,
+    seed: int,
+    chosen: range,
 ) -> NDArray[np.uint8]:
-    """Samples as 8-bit images.
+    """Samples as 8-bit images, drawn at once.
 
     Args:
         process: the process to reverse.
@@ -110,29 +115,60 @@ def run(name: str, count: int, parent: int | None = None) -> list[Path]:
         return found
     accelerator = launching.accelerator()
     process, network, images = checkpoints.trained(name)
-    seed = params.load().experiment(name)[0].sampling.seed
+    settings = params.load().experiment(name)[0]
+    seed, size = settings.sampling.seed, min(PART, settings.train.images_per_pass or PART)
     found[0].parent.mkdir(parents=True, exist_ok=True)
     numbers = range(accelerator.process_index, len(found), accelerator.num_processes)
     missing = [number for number in numbers if not found[number].is_file()]
-    shown = accelerator.is_main_process and bool(missing)
-    with progress.bar(len(missing), f"drawing from {name}", "file", shown=shown) as bar:
+    main, processes = accelerator.is_main_process, accelerator.num_processes
+    if main:
+        print(f"{name}: samples in {len(found)} files, processes: {processes}", flush=True)
+    with (
+        launching.memory_explained(name, size),
+        progress.bar(len(missing), f"drawing from {name}", "file", shown=main) as bar,
+    ):
         for number in missing:
             if launching.orphaned(parent):
                 raise KeyboardInterrupt
-            chosen = range(number * PART, (number + 1) * PART)
-            partial = found[number].with_suffix(f".partial-{os.getpid()}")
-            with partial.open("wb") as file:
-                np.save(file, part(process, network, images, seed, chosen))
-            os.replace(partial, found[number])
+            end = (number + 1) * PART
+            passes = [range(i, min(i + size, end)) for i in range(number * PART, end, size)]
+            drawn = [part(process, network, images, seed, chosen) for chosen in passes]
+            save(found[number], np.concatenate(drawn))
             bar.update()
-    accelerator.wait_for_everyone()
     return found
 
 
+def save(path: Path, values: NDArray) -> None:
+    """Writes an array as a file, under another name first.
+
+    Args:
+        path: the file.
+        values: of any shape and type.
+    """
+    content = io.BytesIO()
+    np.save(content, values)
+    partial = path.with_suffix(f".partial-{os.getpid()}")
+    # NumPy's own write to a file hides that the disk is full.
+    partial.write_bytes(content.getbuffer())
+    os.replace(partial, path)
+
+
 def follow(name: str, count: int) -> list[Path]:
-    """`run` in a process of its own, for notebooks; see `launching.follow`."""
+    """Draws in a process of its own and shows its log, for notebooks; see `launching.follow`.
+
+    Args:
+        name: the experiment in params.yaml.
+        count: how many samples; rounded up to whole files.
+
+    Returns:
+        The files, in order; see `run`.
+
+    Raises:
+        ProjectError: drawing failed; with its message.
+    """
+    found = files(name, count)
     launching.follow("ihdm.draws", [name, str(count)])
-    return files(name, count)
+    return found
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ Two feature spaces: `digits` (see `classifier`) and `inception`, which the paper
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -153,6 +152,9 @@ def inception_fid(name: str) -> float:
     Args:
         name: the experiment in params.yaml, which has a section `fid`.
 
+    Returns:
+        FID, in squared units of the features.
+
     Raises:
         ProjectError: Inception's weights, data or the experiment's weights are missing.
     """
@@ -177,11 +179,7 @@ def inception_fid(name: str) -> float:
 def kept(path: Path, parts: Iterable[NDArray[np.uint8]], count: int) -> NDArray[np.float32]:
     """Features by Inception of images that come in parts, from a file once they were computed."""
     if not path.is_file():
-        values = features_of_parts(parts, count, "inception")
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.save(file, values)
-        os.replace(partial, path)
+        draws.save(path, features_of_parts(parts, count, "inception"))
     return np.load(path)
 
 

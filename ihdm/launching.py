@@ -27,10 +27,18 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from ihdm import params
 from ihdm.settings import ProjectError
 
-__all__ = ["accelerator", "follow", "launch", "orphaned", "requests_to_stop", "wanted"]
+__all__ = [
+    "accelerator",
+    "follow",
+    "launch",
+    "memory_explained",
+    "orphaned",
+    "requests_to_stop",
+    "wanted",
+]
 
-# Time to save a state in, which has 2.4 GB for the paper's largest network.
-SECONDS_TO_STOP = 60
+# To end a step and save a state in, of 2.4 GB for the paper's largest network.
+SECONDS_TO_STOP = 300
 
 
 def wanted() -> int:
@@ -42,9 +50,15 @@ def accelerator() -> Accelerator:
     """The device of this process, and its place among several.
 
     Raises:
-        ProjectError: the processes that were started together do not work together. Without this,
-            each of them would do all of the work.
+        ProjectError: the processes that were started together do not work together, or have to
+            share a GPU. Without this, each of them could do all of the work.
     """
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if torch.cuda.is_available() and here > torch.cuda.device_count():
+        raise ProjectError(
+            f"machine.processes: {here} processes need as many GPUs, of which there are "
+            f"{torch.cuda.device_count()}"
+        )
     found = Accelerator(cpu=not torch.accelerator.is_available())
     expected = int(os.environ.get("WORLD_SIZE", "1"))
     if found.num_processes != expected:
@@ -87,9 +101,37 @@ def launch(module: str, arguments: list[str], parent: int | None = None) -> None
         elastic_launch(config, sys.executable)("-u", "-m", module, *arguments, *above)
     except SignalException:
         raise KeyboardInterrupt from None
-    except ChildFailedError:
+    except ChildFailedError as error:
+        code = error.get_first_failure()[1].exitcode
+        told = "failed; its message is above" if code >= 0 else ended_by(-code)
+        raise ProjectError(f"one of {processes} processes of {module} {told}") from None
+
+
+def ended_by(number: int) -> str:
+    return (
+        f"was ended by signal {number} (9 is often a lack of memory); the same command goes on "
+        "from where it was last saved"
+    )
+
+
+@contextmanager
+def memory_explained(name: str, images: int) -> Iterator[None]:
+    """Turns a device's lack of memory into a message that says what to do.
+
+    Args:
+        name: the experiment.
+        images: how many were in one pass through the network.
+
+    Raises:
+        ProjectError: a device had not enough memory.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
         raise ProjectError(
-            f"one of {processes} processes of {module} failed; its message is above"
+            f"the device has too little memory for {images} images at a time ({error}). Set "
+            f"experiments.{name}.train.images_per_pass to {max(1, images // 2)}, or, to train, "
+            "activation_checkpointing to true; the same command then goes on from the last save"
         ) from None
 
 
@@ -131,7 +173,7 @@ def follow(module: str, arguments: list[str]) -> None:
         arguments: those of its command line.
 
     Raises:
-        ProjectError: it failed; with its message.
+        ProjectError: it failed, with its message; or was stopped by somebody else.
         KeyboardInterrupt: this process was asked to stop; the other one saves and stops too.
     """
     command = [sys.executable, "-u", "-m", module, *arguments, "--parent", str(os.getpid())]
@@ -152,10 +194,9 @@ def follow(module: str, arguments: list[str]) -> None:
             process.terminate()
             raise
     if process.returncode < 0:
-        raise ProjectError(
-            f"{module} {' '.join(arguments)} was ended by signal {-process.returncode} (9 is often "
-            "a lack of memory); the same command goes on from where it was last saved"
-        )
+        raise ProjectError(f"{module} {' '.join(arguments)} {ended_by(-process.returncode)}")
+    if process.returncode == 128 + signal.SIGINT:
+        raise ProjectError(f"{module} {' '.join(arguments)} was stopped; the same command goes on")
     if process.returncode:
         # The first one, since a program of several processes ends with an error of its own.
         *_, told = re.split(r"^error: ", "".join(tail), maxsplit=1, flags=re.MULTILINE)

@@ -9,7 +9,7 @@ generators and the position in the data, and a resumed run continues as if it ha
 
 A batch may be divided among processes, and in each of them among passes through the network. All of
 them draw the levels and the noise of the whole batch and take their share, so that the gradient is
-that of one pass, up to rounding and dropout.
+that of one pass, up to rounding and the draws of dropout.
 """
 
 from collections.abc import Iterator
@@ -34,6 +34,8 @@ from ihdm.settings import Train
 __all__ = ["Idle", "Report", "State", "held_out_loss", "level_losses", "steps"]
 
 HELD_OUT_IMAGES = 256
+# Images whose noise comes from one generator.
+BLOCK = 64
 
 
 class Report(NamedTuple):
@@ -208,7 +210,7 @@ def level_losses(
     images: NDArray[np.uint8],
     levels: Tensor,
     seed: int,
-    batch: int = 64,
+    at_once: int | None = None,
 ) -> Tensor:
     """The loss of chosen images, each at a chosen level, without dropout.
 
@@ -218,7 +220,7 @@ def level_losses(
         images: (N, C, H, W) uint8.
         levels: (N,) levels on the scale 0..K.
         seed: seed of the noise, so that two networks can be compared on the same draws.
-        batch: images at a time.
+        at_once: images in one pass through the network; 64 where not given.
 
     Returns:
         (N,) float32 sums of squares, on the CPU.
@@ -226,24 +228,30 @@ def level_losses(
     network.eval()
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     losses = []
-    for first in range(0, len(images), batch):
-        part = slice(first, first + batch)
+    size = min(BLOCK, at_once or BLOCK)
+    for first in range(0, len(images), BLOCK):
+        block = images[first : first + BLOCK]
         draws = seeds.generator(seed, seeds.HELD_OUT, first)
-        u_0 = to_unit(images[part]).to(device)
-        losses.append(process.loss(network, u_0, k=levels[part], generator=draws).cpu())
+        noise = torch.randn(block.shape, generator=draws)
+        for start in range(0, len(block), size):
+            part = slice(start, start + size)
+            k = levels[first : first + BLOCK][part]
+            u_0 = to_unit(block[part]).to(device)
+            losses.append(process.loss(network, u_0, k, noise[part]).cpu())
     return torch.cat(losses)
 
 
-def held_out_loss(process: Process, network: nn.Module, images: Images, seed: int) -> float:
+def held_out_loss(process: Process, network: nn.Module, images: Images, settings: Train) -> float:
     """The mean loss of a network on tuning images, always with the same levels and noise.
 
     Args:
         process: the process that the network was trained for.
         network: f_theta; set to evaluation mode.
         images: the data set.
-        seed: seed of levels and noise.
+        settings: the seed of levels and noise, and how many images fit into one pass.
     """
     chosen = images.tune[:HELD_OUT_IMAGES]
-    draws = seeds.generator(seed, seeds.HELD_OUT, len(chosen))
+    draws = seeds.generator(settings.seed, seeds.HELD_OUT, len(chosen))
     levels = process.levels(len(chosen), draws)
-    return level_losses(process, network, chosen, levels, seed).mean().item()
+    at_once = settings.images_per_pass
+    return level_losses(process, network, chosen, levels, settings.seed, at_once).mean().item()

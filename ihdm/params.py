@@ -342,7 +342,7 @@ def exit_on_error() -> Iterator[None]:
     except ProjectError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         where = f" of {error.filename}" if error.filename else ""
         sys.exit(f"error: the disk{where} is full: make room; the same command goes on")

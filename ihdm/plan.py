@@ -4,6 +4,7 @@ Parameters, operations and memory are counted on the real network by running it 
 content (torch's fake ones): nothing is allocated. Memory for each device is the sum of
 
     weights, gradients, two moments of Adam, the moving average      5 x 4 bytes a parameter
+    buffers to share gradients in, where there are several devices   4 bytes a parameter
     copies of the weights in bfloat16, where it is used              as counted
     what one pass keeps for its backward pass                        as counted, for each image
 
@@ -26,8 +27,9 @@ from ihdm.settings import Experiment, Params, ProjectError
 
 __all__ = ["Plan", "plan"]
 
-# Of a float32 number in a state: weights, two moments, average; two states are kept.
-SAVED = 2 * 4 * 4
+# Bytes on disk for each parameter: weights, two moments and average in float32, in two states that
+# are kept and one that is being written.
+SAVED = 3 * 4 * 4
 
 
 class Plan(NamedTuple):
@@ -56,6 +58,9 @@ def plan(experiment: Experiment, shape: tuple[int, int, int]) -> Plan:
     Args:
         experiment: the validated description; precision "auto" counts as bfloat16.
         shape: (C, H, W) of its images.
+
+    Returns:
+        What it takes on one device.
     """
     one, two = (counted(experiment, shape, images) for images in (1, 2))
     activations = two.kept - one.kept
@@ -144,7 +149,9 @@ def told(name: str, settings: Params, rate: float | None, devices: int) -> str:
     samples = experiment.fid.samples if experiment.fid else 0
     work = train.steps * train.batch * found.training
     drawing = samples * experiment.process.K * found.drawing
-    total = found.weights + found.copies + activations
+    # Where gradients are shared, they have buffers of their size.
+    weights = found.weights + (4 * found.parameters if devices > 1 else 0)
+    total = weights + found.copies + activations
     layout = "kept in blocks" if train.activation_checkpointing else "kept whole"
     rows = {
         "data": f"{data}, {number:,} images of {'x'.join(map(str, images.shape))}",
@@ -154,7 +161,7 @@ def told(name: str, settings: Params, rate: float | None, devices: int) -> str:
         "drawing": f"{samples:,} samples for FID, {experiment.process.K} evaluations of "
         f"{found.drawing / 1e9:,.0f} GFLOPs for each, {drawing / 1e18:,.2f} EFLOPs in all",
         "memory of a device": f"{total / 1e9:.1f} GB and what the libraries need:",
-        "  weights": f"{found.weights / 1e9:.2f} GB, with gradients, moments and average",
+        "  weights": f"{weights / 1e9:.2f} GB, with gradients, moments and average",
         "  copies": f"{found.copies / 1e9:.2f} GB, the weights in bfloat16",
         "  activations": f"{activations / 1e9:.2f} GB, {size} images at a time, {layout}",
         "disk": f"{number * pixels / 1e9:.1f} GB of images (twice that in the cache, unless files "

@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,20 @@ def prepare(name: str, settings: DataSet, project: Path) -> Images:
         What was written, read back.
 
     Raises:
-        ProjectError: the source is missing, holds unusable or too few images, or the disk is too
-            small; after a full disk, the next call goes on where this one was.
+        ProjectError: the source is missing and was never prepared, holds unusable or too few
+            images, or the disk is too small; after a full disk, the next call goes on where this
+            one was.
     """
     folder, partial = project / PREPARED / name, project / "data" / f".{name}.partial"
-    with sources.opened(settings, project) as parts:
+    with ExitStack() as stack:
+        try:
+            parts = stack.enter_context(sources.opened(settings, project))
+        except ProjectError as error:
+            if not _made_from(folder, {"settings": settings.model_dump(mode="json")}):
+                raise
+            images = load(name, project)
+            print(f"{name}: already prepared; its source is not there now ({error})")
+            return images
         spare = parts.pop(SPARE)
         origin = {
             "settings": settings.model_dump(mode="json"),

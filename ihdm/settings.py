@@ -328,7 +328,7 @@ class Experiment(Settings):
 
 
 class Machine(Settings):
-    """What there is to compute with; no result depends on it, but by rounding."""
+    """What there is to compute with; results depend on it by rounding and dropout alone."""
 
     processes: PositiveInt
 

@@ -237,13 +237,13 @@ def _folder(settings: Folder, project: Path) -> dict[str, Source]:
     paths = sorted(p for p in where.rglob("*") if p.is_file() and not p.name.startswith("."))
     _enough(len(paths), settings, where)
     names = [str(path.relative_to(where)) for path in paths]
-    stamps = [(p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+    sizes = [path.stat().st_size for path in paths]
     source = Source(
         len(paths),
         settings.shape,
         lambda i: _fitted(paths[i], settings),
         lambda i: names[i],
-        hashlib.sha256(json.dumps([names, stamps]).encode()).hexdigest(),
+        hashlib.sha256(json.dumps([names, sizes]).encode()).hexdigest(),
     )
     return _divided(source, settings, SPLITS)
 
@@ -292,13 +292,13 @@ def _database(settings: Database, environment: lmdb.Environment) -> dict[str, So
             encoded = transaction.get(keys[i])
         return _fitted(io.BytesIO(encoded), settings)
 
-    stamp = (where / "data.mdb").stat()
+    size = (where / "data.mdb").stat().st_size
     source = Source(
         len(keys),
         settings.shape,
         read,
         lambda i: keys[i].decode(errors="replace"),
-        f"{len(keys)} images, {stamp.st_size} bytes, {stamp.st_mtime_ns}",
+        f"{len(keys)} images, {size} bytes",
     )
     return _divided(source, settings, SPLITS)
 

@@ -42,12 +42,12 @@ from ihdm import (
 )
 from ihdm.datasets import Images
 from ihdm.processes import Process
-from ihdm.settings import Experiment, ProjectError, Train
+from ihdm.settings import Experiment, ProjectError
 
 __all__ = ["Finished", "fingerprint", "follow", "fresh", "run"]
 
 FINAL = "final.safetensors"
-# What has no part in the result of a training, but by rounding.
+# What has no part in the result of a training, but by rounding and the draws of dropout.
 ASIDE = ("checkpoint_every", "images_per_pass", "activation_checkpointing", "channels_last")
 SECONDS_FOR_LOCK = 15
 
@@ -82,6 +82,7 @@ def fingerprint(experiment: Experiment, images: Images) -> str:
     parts = [json.dumps(settings, sort_keys=True), images.fingerprint]
     if experiment.train.published:
         parts.append(datasets.sha256(published(experiment)))
+        parts.append(syntax(inspect.getsource(checkpoints.load_published)))
     # Modules as a whole, and single functions of modules that do more than decide numbers.
     deciding = (seeds, heat, processes, unet, precision, loop, datasets.to_unit, fresh, train)
     parts += [syntax(inspect.getsource(code)) for code in deciding]
@@ -193,7 +194,7 @@ def take(experiment: Experiment, images: Images, folder: Path, accelerator: Acce
     row = {
         "step": checkpoints.published_step(path),
         "training": None,
-        "held_out": loop.held_out_loss(process, network, images, settings.seed),
+        "held_out": loop.held_out_loss(process, network, images, settings),
         "learning_rate": settings.learning_rate,
     }
     finish(folder, state.network, [row])
@@ -222,12 +223,19 @@ def train(
     if saved is not None:
         state.load_state_dict(saved)
         told = f"going on from step {state.step} of {settings.steps}"
+    found = accelerator.gather(torch.tensor([state.step], device=accelerator.device)).unique()
+    if len(found) > 1:
+        raise ProjectError(
+            f"the processes find different states in {folder}, of the steps {found.tolist()}: a "
+            "common file system may need a moment; start again"
+        )
     if main:
-        print(f"{name}: {told}", flush=True)
+        print(f"{name}: {told}, processes: {accelerator.num_processes}", flush=True)
     average = precision.Autocast(state.ema.module, settings, accelerator.device)
     reports = loop.steps(process, state, images.train, settings, accelerator)
+    largest = max(part.stop - part.start for part in loop.passes(settings, accelerator))
     with (
-        memory_explained(name, settings, folder),
+        launching.memory_explained(name, largest),
         launching.requests_to_stop(parent) as stop,
         progress.bar(settings.steps, f"training {name}", initial=state.step, shown=main) as bar,
     ):
@@ -238,14 +246,15 @@ def train(
                     f"the loss is {report.loss} at step {report.step} of {name}; the last good "
                     f"checkpoint is {good or 'none'}. A lower learning rate or float32 may help"
                 )
-            if main and (report.step % settings.log_every == 0 or report.step == settings.steps):
-                row = {
-                    "step": report.step,
-                    "training": sum(state.pending) / len(state.pending),
-                    "held_out": loop.held_out_loss(process, average, images, settings.seed),
-                    "learning_rate": report.learning_rate,
-                }
-                state.history.append(row)
+            if report.step % settings.log_every == 0 or report.step == settings.steps:
+                if main:
+                    row = {
+                        "step": report.step,
+                        "training": sum(state.pending) / len(state.pending),
+                        "held_out": loop.held_out_loss(process, average, images, settings),
+                        "learning_rate": report.learning_rate,
+                    }
+                    state.history.append(row)
                 state.pending.clear()
             # Saved before anything is written: who reads the log may be gone.
             stopping = anywhere(stop(), accelerator)
@@ -269,26 +278,6 @@ def anywhere(asked: bool, accelerator: Accelerator) -> bool:
         return asked
     flag = torch.tensor(float(asked), device=accelerator.device)
     return accelerator.reduce(flag, "sum").item() > 0
-
-
-@contextmanager
-def memory_explained(name: str, settings: Train, folder: Path) -> Iterator[None]:
-    """Turns a device's lack of memory into a message that says what to do.
-
-    Raises:
-        ProjectError: a device had not enough memory.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        images = settings.images_per_pass or settings.batch
-        good = next(checkpoints.states(folder), None)
-        raise ProjectError(
-            f"the device has too little memory for {images} images at a time ({error}). Set "
-            f"experiments.{name}.train.images_per_pass to {max(1, images // 2)}, which changes no "
-            "result but by rounding, or activation_checkpointing to true; the same command then "
-            f"goes on from {good.name if good else 'the beginning'}"
-        ) from None
 
 
 @contextmanager
@@ -327,8 +316,9 @@ def follow(name: str) -> Finished:
     Raises:
         ProjectError: the training failed; with its message.
     """
+    folder = state_folder(name)
     launching.follow("ihdm.training", [name])
-    return result(state_folder(name))
+    return result(folder)
 
 
 def main() -> None:

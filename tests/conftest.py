@@ -7,6 +7,8 @@ from pathlib import Path
 
 # Programs run side by side here, and disturb each other with more threads than cores.
 os.environ["OMP_NUM_THREADS"] = "1"
+# The tests are of CPUs, of which several processes can share one.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import numpy as np
 import pytest

