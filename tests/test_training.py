@@ -192,10 +192,17 @@ def test_two_processes_train_as_one_and_stop_and_go_on(ready, smoke_settings):
     change(ready, settings, "machine.processes", 2)
     process = start()
     wait_for_checkpoint(ready)
+    psutil.Process(process.pid).children()[1].kill()
+    told = process.communicate()[0]
+    assert "training from the beginning, 60 steps, processes: 2" in told
+    assert "error: one of 2 processes of ihdm.training was ended by signal 9" in told
+    before = saved(ready)
+    process = start()
+    wait_for_checkpoint(ready, before)
     process.send_signal(signal.SIGTERM)
     told = process.communicate()[0]
     assert process.returncode == 130, told
-    assert "training from the beginning, 60 steps, processes: 2" in told
+    assert "going on from step" in told
     assert len(re.findall(r"stopped at step \d+; the same command goes on", told)) == 1
     write_settings(ready, settings)
     told = start().communicate()[0]
