@@ -336,9 +336,9 @@ def test_a_grid_of_delta_runs_as_queued_experiments(finished):
         assert sorted(ran(dvc("queue", "logs", name))) == ["check", "samples@mnist", "strip"]
     table = dvc("exp", "show", "--csv", "--only-changed")
     rows = {row["Experiment"]: row for row in csv.DictReader(io.StringIO(table))}
+    contrast = "results/metrics/03-samples-mnist.json:contrast.samples"
     found = sorted(
-        (float(rows[name][grid.partition("=")[0]]), float(rows[name]["contrast.samples"]))
-        for name in names
+        (float(rows[name][grid.partition("=")[0]]), float(rows[name][contrast])) for name in names
     )
     assert [delta for delta, _ in found] == [0.05, 0.1]
     # More noise of sampling leaves more contrast.
