@@ -93,6 +93,8 @@ def main():
     arguments = parser.parse_args()
     source = Path(tempfile.mkdtemp(prefix="ihdm-drill-")) / "source"
     copy_sources(source, small_settings())
+    # DVC asks for a repository.
+    subprocess.run(["git", "init", "--quiet"], cwd=source, check=True)
     whole = source.with_name("undisturbed")
     shutil.copytree(source, whole)
     began = time.monotonic()
