@@ -211,7 +211,7 @@ def chapter(
             heading = ([heading] + re.findall(r"^#+ (.*)$", cell.source, re.MULTILINE))[-1]
             continue
         tags = cell.metadata.setdefault("tags", [])
-        tags.append("hide-input")
+        tags.append("remove-cell" if {"parameters", "injected-parameters"} & {*tags} else "hide-input")
         name = re.search(r'record\.figure\(.*"([\w-]+)"\)', cell.source, re.DOTALL)
         if not name:
             continue
@@ -285,7 +285,7 @@ def section(readme: str, heading: str) -> str:
     if match is None:
         raise ProjectError(f"README.md has no section '{heading}', which the page includes")
     text = re.sub(r"\]\(results/notebooks/(.*?)\)", r"](chapters/\1)", match[2])
-    return re.sub(r"\[([^]]*)\]\((?!chapters/|https?:)[^)]*\)", r"\1", text).strip()
+    return re.sub(r"\[([^]]*)\]\((?!chapters/|https?:)[^)]*\)", r"\1", text).strip("\n")
 
 
 def paper_table(paper: dict[str, str], figures: Sequence[Figure]) -> list[tuple[str, str, str]]:
