@@ -33,7 +33,7 @@ __all__ = ["Figure", "build", "gather"]
 
 SPHINX = {
     "project": "Inverse heat dissipation, made again",
-    "extensions": ["furo", "myst_nb", "ihdm.formulas"],
+    "extensions": ["myst_nb", "ihdm.formulas"],
     "html_theme": "furo",
     "html_math_renderer": "drawn",
     "html_title": "Inverse heat dissipation, made again",
@@ -49,7 +49,6 @@ SPHINX = {
     "nb_execution_mode": "off",
     "nb_merge_streams": True,
     "pygments_style": "a11y-high-contrast-light",
-    "pygments_dark_style": "a11y-high-contrast-dark",
 }
 SPRITE_SIDE = 128  # pixels of a frame of the slider at most, so that browsers can hold the strip
 MODELS = {"inverse_heat": "Inverse heat dissipation", "denoising": "DDPM", "blurring": "BDM"}
