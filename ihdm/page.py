@@ -79,7 +79,9 @@ class Figure(NamedTuple):
     @property
     def made_by(self) -> str:
         """The caption: a link to the cell, the stage and the parameters."""
-        stage, digest = (re.search(rf"{key} ([^;]+)", self.source) for key in ("stage", "param\\w+"))
+        stage, digest = (
+            re.search(rf"{key} ([^;]+)", self.source) for key in ("stage", "param\\w+")
+        )
         return (
             f"{{ref}}`Cell of {self.chapter} <{self.label}>`, stage `{stage[1]}`, "
             f"{{ref}}`parameters {digest[1]} <parameters-{self.chapter.replace('_', '-')}>`"
@@ -210,7 +212,9 @@ def chapter(
             heading = ([heading] + re.findall(r"^#+ (.*)$", cell.source, re.MULTILINE))[-1]
             continue
         tags = cell.metadata.setdefault("tags", [])
-        tags.append("remove-cell" if {"parameters", "injected-parameters"} & {*tags} else "hide-input")
+        tags.append(
+            "remove-cell" if {"parameters", "injected-parameters"} & {*tags} else "hide-input"
+        )
         name = re.search(r'record\.figure\(.*"([\w-]+)"\)', cell.source, re.DOTALL)
         if not name:
             continue
@@ -234,15 +238,21 @@ def chapter(
         yield figure
     first = notebook.cells[0]
     if experiment:
-        first.source = re.sub(r"^(# .*)$", rf"\1: `{experiment}`", first.source, count=1, flags=re.M)
+        first.source = re.sub(
+            r"^(# .*)$", rf"\1: `{experiment}`", first.source, count=1, flags=re.M
+        )
     verdicts = [
         f"- **{found.verdict}**: {claim.claim} ({claim.place}). Ours: {found.value}."
         for claim, found in judged
         if claim.notebook == stem
     ]
-    what = "\n".join(verdicts) or "Measured at the end: [what our numbers say](#what-our-numbers-say)."
+    what = (
+        "\n".join(verdicts) or "Measured at the end: [what our numbers say](#what-our-numbers-say)."
+    )
     if stem != "16-claims":
-        notebook.cells.insert(1, text_cell("found", f":::{{admonition}} What we found\n{what}\n:::"))
+        notebook.cells.insert(
+            1, text_cell("found", f":::{{admonition}} What we found\n{what}\n:::")
+        )
     notebook.cells.append(text_cell("parameters-used", parameters(stem, short, settings)))
 
 

@@ -30,7 +30,8 @@ def mosaic(states: Tensor, columns: int, side: int = 112) -> NDArray[np.uint8]:
     """Lays pictures out in rows, at each time.
 
     Args:
-        states: (F, N, C, H, W) in [0, 1], of one or three channels; what lies outside is clipped.
+        states: (F, N, C, H, W) in [0, 1], of one or three channels; what lies outside is clipped,
+            and black where it is not a number.
         columns: pictures in a row; N has to be a multiple of it.
         side: to what height in pixels a smaller picture is enlarged, rounded down to a multiple.
 
@@ -39,7 +40,7 @@ def mosaic(states: Tensor, columns: int, side: int = 112) -> NDArray[np.uint8]:
     """
     F, N, _, H, W = states.shape
     scale = max(1, side // H)
-    pixels = (states.clamp(0, 1) * 255).round().byte().expand(-1, -1, 3, -1, -1)
+    pixels = (states.nan_to_num(0).clamp(0, 1) * 255).round().byte().expand(-1, -1, 3, -1, -1)
     pixels = pixels.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
     rows, height, width = N // columns, scale * H + GAP, scale * W + GAP
     frames = np.full((F, rows * height + GAP, columns * width + GAP, 3), GREY, np.uint8)
