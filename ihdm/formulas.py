@@ -6,7 +6,7 @@ programs that read aloud.
 """
 
 import re
-from functools import lru_cache
+from functools import cache
 from html import escape
 from typing import Any
 from xml.etree import ElementTree
@@ -23,7 +23,7 @@ SIZE = 20.0
 LOG = logging.getLogger(__name__)
 
 
-@lru_cache(maxsize=None)
+@cache
 def render(formula: str, inline: bool) -> str:
     """A formula as HTML.
 

@@ -209,7 +209,7 @@ def chapter(
     heading = ""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            heading = ([heading] + re.findall(r"^#+ (.*)$", cell.source, re.MULTILINE))[-1]
+            heading = [heading, *re.findall(r"^#+ (.*)$", cell.source, re.MULTILINE)][-1]
             continue
         tags = cell.metadata.setdefault("tags", [])
         tags.append(
@@ -289,7 +289,7 @@ def placed(figures: dict[tuple[str, str], Figure], chapter: str, name: str, capt
 
 
 def section(readme: str, heading: str) -> str:
-    """A section of the README, with its links turned to this site or, beside it, into plain text."""
+    """A section of the README; its links lead to chapters, to the web, or become plain text."""
     match = re.search(rf"^(#+) {re.escape(heading)}\n(.*?)(?=^#)", readme, re.MULTILINE | re.DOTALL)
     if match is None:
         raise ProjectError(f"README.md has no section '{heading}', which the page includes")
