@@ -36,8 +36,8 @@ def render(formula: str, inline: bool) -> str:
     """
     tag = re.search(r"\\tag\{(.*?)\}", formula)
     formula = re.sub(r"\\tag\{.*?\}", "", formula).strip()
-    # Not known in every size.
-    formula = formula.replace(r"\|", r"\Vert ")
+    # Double bars are known in one size.
+    formula = re.sub(r"\\[bB]igg?[lr]?(?=\\\|)", "", formula)
     # A sign after a bracket would be set as a difference.
     signed = re.sub(r"([(\[,]\s*)-", r"\1{-}", formula)
     spoken = latex2mathml.converter.convert(formula, "inline" if inline else "block")

@@ -101,8 +101,7 @@ def build(project: Path) -> Path:
         ProjectError: results are missing or damaged, or Sphinx warned of something.
     """
     work, site = project / "build" / "page", project / "site"
-    for folder in (work, site):
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(work, ignore_errors=True)
     gather(project, work / "source")
     told = io.StringIO()
     app = Sphinx(
@@ -121,6 +120,7 @@ def build(project: Path) -> Path:
     # What Sphinx keeps for its next build is of no use to a reader.
     for name in (".buildinfo", "objects.inv"):
         (work / "site" / name).unlink(missing_ok=True)
+    shutil.rmtree(site, ignore_errors=True)
     shutil.move(work / "site", site)
     return site / "index.html"
 
@@ -215,6 +215,10 @@ def chapter(
         tags.append(
             "remove-cell" if {"parameters", "injected-parameters"} & {*tags} else "hide-input"
         )
+        for output in cell.outputs:
+            # Sphinx leaves links in outputs as they are.
+            if text := output.get("data", {}).get("text/markdown"):
+                output.data["text/markdown"] = re.sub(r"\]\(([\w-]+)\.ipynb\)", r"](\1.html)", text)
         name = re.search(r'record\.figure\(.*"([\w-]+)"\)', cell.source, re.DOTALL)
         if not name:
             continue
@@ -336,7 +340,9 @@ def film(settings: Params, folder: Path) -> dict[str, str]:
         found = filmed(experiment)
         columns = next(c for c in (4, 3, 2, 1) if found.sequences.shape[1] % c == 0)
         write(experiment, videos.mosaic(found.sequences, columns, side))
-        if settings.experiments[experiment].process.kind == "inverse_heat":
+        process = settings.experiments[experiment].process
+        # Elsewhere a start is noise, or what grows from it is no image.
+        if process.kind == "inverse_heat" and process.sigma > 0:
             write(f"{experiment}-shared", videos.mosaic(found.shared, columns, side))
     compared = [filmed(name).sequences for name in together(settings)]
     write("together", videos.side_by_side([videos.mosaic(u[:, :6], 2, 84) for u in compared]))
