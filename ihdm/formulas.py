@@ -38,8 +38,8 @@ def render(formula: str, inline: bool) -> str:
     formula = re.sub(r"\\tag\{.*?\}", "", formula).strip()
     # Double bars are known in one size.
     formula = re.sub(r"\\[bB]igg?[lr]?(?=\\\|)", "", formula)
-    # A sign after a bracket would be set as a difference.
-    signed = re.sub(r"([(\[,]\s*)-", r"\1{-}", formula)
+    # A sign at the beginning or after a bracket would be set as a difference.
+    signed = re.sub(r"(^|[(\[,]\s*)-", r"\1{-}", formula)
     spoken = latex2mathml.converter.convert(formula, "inline" if inline else "block")
     unknown = re.search(r"\\[A-Za-z]+", re.sub(r"<[^>]*>", "", spoken))
     if unknown:

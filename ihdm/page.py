@@ -250,9 +250,14 @@ def chapter(
         for claim, found in judged
         if claim.notebook == stem
     ]
-    what = (
-        "\n".join(verdicts) or "Measured at the end: [what our numbers say](#what-our-numbers-say)."
-    )
+    said = [
+        output.data["text/markdown"].strip().split("\n\n")[0]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "text/markdown" in output.get("data", {})
+    ]
+    what = "\n".join(verdicts) or said[-1]
+    what += "\n\nMore in [what our numbers say](#what-our-numbers-say)."
     if stem != "16-claims":
         notebook.cells.insert(
             1, text_cell("found", f":::{{admonition}} What we found\n{what}\n:::")
