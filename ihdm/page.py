@@ -51,6 +51,7 @@ SPHINX = {
     "pygments_style": "a11y-high-contrast-light",
 }
 SPRITE_SIDE = 128  # pixels of a frame of the slider at most, so that browsers can hold the strip
+POWER = (1e-8, 1e4)  # between which spectra are drawn
 MODELS = {"inverse_heat": "Inverse heat dissipation", "denoising": "DDPM", "blurring": "BDM"}
 
 
@@ -366,7 +367,9 @@ def scrub(settings: Params, folder: Path) -> dict[str, Any]:
     for kind, name in zip(MODELS, together(settings), strict=True):
         found = filmed(name)
         sprite(found, folder / f"scrub-{kind}.png")
-        power = torch.stack([spectrum.radial_psd(u)[1] for u in found.sequences])
+        # A model that has failed leaves the range of half precision, and then that of the drawing.
+        states = found.sequences.nan_to_num()
+        power = torch.stack([spectrum.radial_psd(u)[1] for u in states]).clamp(*POWER)
         rows.append(
             {
                 "kind": kind,
