@@ -1,6 +1,6 @@
 # `make` lists the targets. PYTHON=/path/to/python chooses the interpreter for .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test digits lab compare clean
+.PHONY: help setup repro test digits lab page compare clean
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3 python,$(if $(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes),$(p))))
@@ -10,6 +10,7 @@ help:
 	@echo 'make test     set up, then run the tests'
 	@echo 'make digits   set up, then only the samples of one model'
 	@echo 'make lab      JupyterLab on the notebooks'
+	@echo 'make page     make the page and serve it on this machine'
 	@echo 'make compare  your numbers beside the committed ones'
 	@echo 'make clean    remove what is quickly made again'
 
@@ -41,6 +42,10 @@ test: setup
 
 lab: setup
 	jupyter lab --notebook-dir=notebooks
+
+page: setup
+	dvc repro page
+	python -m http.server --bind 127.0.0.1 --directory site 8000
 
 compare: setup
 	dvc metrics diff --all HEAD

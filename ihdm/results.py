@@ -4,7 +4,8 @@
     results/pdf/NAME/FIGURE.pdf         in the DVC cache
     results/metrics/NAME.json           numbers
     results/metrics/NAME/TABLE.csv      curves
-    results/weights/EXPERIMENT.safetensors, results/samples/EXPERIMENT.safetensors
+    results/weights/EXPERIMENT.safetensors, results/samples/EXPERIMENT.safetensors,
+    results/films/EXPERIMENT.safetensors
                                         in the DVC cache
 
 NAME is the notebook's name, with the experiment where it runs for each. A notebook that is run by
@@ -17,7 +18,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 from safetensors import SafetensorError
@@ -27,7 +28,21 @@ from torch import Tensor
 from ihdm import params
 from ihdm.settings import ProjectError, Settings
 
-__all__ = ["Results", "drawn", "measured"]
+__all__ = ["Film", "Results", "drawn", "filmed", "measured"]
+
+
+class Film(NamedTuple):
+    """What the videos of an experiment show: states at evenly spaced levels, from K down to 0.
+
+    Attributes:
+        levels: (F,) int64.
+        sequences: (F, N, C, H, W) states of the first samples of the experiment.
+        shared: (F, N, C, H, W) states of as many samples that all grow from one prior state.
+    """
+
+    levels: Tensor
+    sequences: Tensor
+    shared: Tensor
 
 
 class Results:
@@ -118,6 +133,18 @@ class Results:
             path = self._file("samples", f"{experiment}.safetensors")
             save_file({str(k): u.contiguous() for k, u in states.items()}, path)
 
+    def film(self, film: Film, experiment: str) -> None:
+        """Publishes the frames of an experiment's videos; see `filmed`.
+
+        Args:
+            film: the states; they are stored in half precision.
+            experiment: whose states they are.
+        """
+        if self._folder is not None:
+            path = self._file("films", f"{experiment}.safetensors")
+            halved = {"sequences": film.sequences.half(), "shared": film.shared.half()}
+            save_file({"levels": film.levels, **halved}, path)
+
     def _file(self, *parts: str) -> Path:
         path = self._folder.joinpath(*parts)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -161,3 +188,25 @@ def drawn(experiment: str) -> dict[int, Tensor]:
             f"{path} is missing or damaged ({error}): run `dvc repro --force samples@{experiment}`"
         ) from None
     return {k: states[str(k)] for k in sorted(map(int, states), reverse=True)}
+
+
+def filmed(experiment: str) -> Film:
+    """The frames that the notebook `03-samples` kept of an experiment.
+
+    Args:
+        experiment: its name in params.yaml.
+
+    Returns:
+        The states as float32.
+
+    Raises:
+        ProjectError: they are missing or damaged.
+    """
+    path = params.root() / "results" / "films" / f"{experiment}.safetensors"
+    try:
+        found = load_file(path)
+        return Film(found["levels"], found["sequences"].float(), found["shared"].float())
+    except (FileNotFoundError, KeyError, SafetensorError) as error:
+        raise ProjectError(
+            f"{path} is missing or damaged ({error}): run `dvc repro --force samples@{experiment}`"
+        ) from None

@@ -375,6 +375,8 @@ class SamplesNotebook(Settings):
     splits: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)]
     starts: AtLeastTwo
     per_start: AtLeastTwo
+    film_frames: AtLeastThree
+    film_samples: AtLeastTwo
 
 
 class BlurringDiffusionNotebook(Settings):

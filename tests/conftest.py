@@ -53,6 +53,7 @@ def small_settings():
     settings["notebooks"]["training"] |= {"levels_measured": 2, "images_per_level": 4}
     settings["notebooks"]["samples"] |= {"samples": 8, "sequences": 2, "frames": 3, "branches": 2}
     settings["notebooks"]["samples"] |= {"splits": [0.75, 0.25], "starts": 2, "per_start": 2}
+    settings["notebooks"]["samples"] |= {"film_frames": 5, "film_samples": 2}
     settings["notebooks"]["blurring_diffusion"] |= {"photograph_size": 16, "frames": 3}
     settings["notebooks"]["psd_duality"]["photograph_size"] = 64
     settings["notebooks"]["noise_scale"] |= {"samples": 2, "rows": 1, "held_out": 4}

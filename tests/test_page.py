@@ -1,0 +1,242 @@
+"""The page of the smoke run: its files, and how it looks and moves in a browser."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+import torch
+from bs4 import BeautifulSoup
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from ihdm import formulas, page, videos
+from ihdm.settings import ProjectError
+from tests.conftest import REPOSITORY
+from tests.test_notebooks import finished_twice  # noqa: F401
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+NARROW, WIDE = 360, 1280
+
+
+@pytest.fixture(scope="session")
+def site(finished_twice):  # noqa: F811
+    """The site that the pipeline made of the smoke run."""
+    return finished_twice[0] / "site"
+
+
+@pytest.fixture(scope="session")
+def pages(site):
+    """Every page of the site, read."""
+    found = {path: BeautifulSoup(path.read_text(), "html.parser") for path in site.rglob("*.html")}
+    assert site / "index.html" in found
+    return found
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium."""
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("no browser: needs Debian's packages chromium and chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def resize(browser, width):
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width == NARROW}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+def references(soup):
+    """What a page refers to: the name of the element and the address."""
+    for name in ("href", "src", "poster", "data-src"):
+        for element in soup.find_all(attrs={name: True}):
+            yield element.name, element[name]
+    for element in soup.find_all(style=True):
+        for address in re.findall(r"url\((.*?)\)", element["style"]):
+            yield element.name, address
+
+
+def test_every_link_and_image_resolves_and_nothing_is_asked_from_outside(pages):
+    ids = {path: {e["id"] for e in soup.find_all(id=True)} for path, soup in pages.items()}
+    checked = 0
+    for path, soup in pages.items():
+        for element, address in references(soup):
+            parts = urlsplit(address)
+            if parts.scheme in ("http", "https"):
+                assert element == "a" or soup.find(element, href=address)["rel"] == ["canonical"]
+                continue
+            if parts.scheme == "data":
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            assert target.is_file(), f"{path.name} refers to {address}"
+            if parts.fragment and target in ids:
+                assert unquote(parts.fragment) in ids[target], f"{path.name} refers to {address}"
+            checked += 1
+    assert checked > 100
+
+
+def test_scripts_work_from_a_folder(pages):
+    for path, soup in pages.items():
+        for script in soup.find_all("script"):
+            assert script.get("type") in (None, "text/javascript", "application/json"), path
+    own = (REPOSITORY / "notebooks" / "page" / "scrub.js").read_text()
+    assert not re.search(r"\bfetch\b|\bimport\b|XMLHttpRequest", own)
+
+
+def test_every_image_has_a_description(pages):
+    for path, soup in pages.items():
+        for image in soup.find("article", id="furo-main-content").find_all("img"):
+            assert len(image.get("alt", "")) > 20, f"{path.name}: {image.get('src', '')[:80]}"
+        for film in soup.find_all("video"):
+            assert film["aria-label"]
+
+
+def test_every_figure_of_a_chapter_leads_to_its_parameters(site, pages):
+    made = {png.stem for png in (site.parent / "results" / "figures").rglob("*.png")}
+    shown = set()
+    for path, soup in pages.items():
+        if path.parent.name == "chapters":
+            for figure in soup.find_all("figure", id=re.compile("^fig-")):
+                shown.add(figure["id"])
+                links = [a["href"] for a in figure.find_all("a")]
+                assert any("#parameters-" in link for link in links)
+            if soup.find("figure"):
+                assert soup.find(id=re.compile("^parameters-")).find("pre")
+    assert len(shown) >= len(made)
+
+
+def test_every_description_is_of_a_figure_that_is_made(site):
+    text = (REPOSITORY / "notebooks" / "page" / "figures.yaml").read_text()
+    described = set(re.findall(r"^  (\d\d-[\w-]+/[\w-]+):", text, re.MULTILINE))
+    made = set()
+    for png in (site.parent / "results" / "figures").rglob("*.png"):
+        stem = png.parent.name
+        stem = stem.removesuffix(f"-{page.experiment_of(stem)}")
+        made.add(f"{stem}/{png.stem}")
+    assert described == made
+
+
+def test_the_numbers_of_the_landing_page_are_those_of_the_run(site, pages):
+    text = pages[site / "index.html"].get_text()
+    metrics = site.parent / "results" / "metrics"
+    judged = json.loads((metrics / "16-claims.json").read_text())["claims"]
+    for claim in judged:
+        assert claim in text
+    for value in json.loads((metrics / "13-fid-tables.json").read_text())["kid"].values():
+        assert f"{value:.3f}" in text
+
+
+def test_pages_load_without_errors_or_requests_and_fit_a_telephone(browser, pages):
+    for path in pages:
+        for width in (WIDE, NARROW):
+            resize(browser, width)
+            browser.get(path.as_uri())
+            wide = browser.execute_script("return document.documentElement.scrollWidth")
+            assert wide <= width, f"{path.name} scrolls sideways at {width} pixels"
+        assert browser.get_log("browser") == [], path.name
+        for entry in browser.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            if message["method"] == "Network.requestWillBeSent":
+                address = message["params"]["request"]["url"]
+                assert address.startswith(("file:", "data:")), address
+            if message["method"] == "Network.loadingFailed":
+                # A browser ends the loading of a film once it knows its length.
+                assert message["params"].get("canceled"), (path.name, message)
+
+
+def test_videos_report_a_duration_and_are_small(browser, site):
+    browser.get((site / "index.html").as_uri())
+    lengths = "return Array.from(document.querySelectorAll('video'), v => v.duration)"
+    WebDriverWait(browser, 30).until(lambda b: all(b.execute_script(lengths)))
+    films = sorted((site / "videos").glob("*.mp4"))
+    assert len(browser.execute_script(lengths)) == len(films) >= 6
+    for film in films:
+        assert film.stat().st_size <= 2_000_000
+        content = film.read_bytes()
+        assert content.index(b"moov") < content.index(b"mdat")
+        with Image.open(film.with_suffix(".png")) as poster:
+            assert poster.width % 2 == poster.height % 2 == 0
+
+
+def test_the_slider_moves_states_and_spectra_by_keyboard(browser, site):
+    resize(browser, WIDE)
+    browser.get((site / "index.html").as_uri())
+    slider = browser.find_element(By.CSS_SELECTOR, ".scrub input[type=range]")
+    assert slider.accessible_name
+
+    def shown():
+        states = browser.find_elements(By.CSS_SELECTOR, ".scrub .state")
+        return (
+            [state.value_of_css_property("background-position") for state in states],
+            [e.get_attribute("d") for e in browser.find_elements(By.CSS_SELECTOR, ".scrub .now")],
+            [e.text for e in browser.find_elements(By.CSS_SELECTOR, ".scrub output")],
+        )
+
+    slider.send_keys(Keys.HOME)
+    first = shown()
+    slider.send_keys(Keys.ARROW_RIGHT)
+    second = shown()
+    slider.send_keys(Keys.END)
+    last = shown()
+    assert len(first[0]) == 3
+    for before, after in ((first, second), (second, last)):
+        for a, b in zip(before, after, strict=True):
+            assert all(x != y for x, y in zip(a, b, strict=True))
+    assert last[2] == ["0", "0", "0"]
+
+
+def test_mathematics_is_drawn(browser, site):
+    browser.get((site / "objective.html").as_uri())
+    sizes = "return Array.from(document.querySelectorAll('.math svg'), s => {"
+    sizes += "const r = s.getBoundingClientRect(); return [r.width, r.height]})"
+    drawn = browser.execute_script(sizes)
+    assert len(drawn) > 40
+    assert min(min(size) for size in drawn) > 2
+    text = browser.find_element(By.TAG_NAME, "article").text
+    assert not re.search(r"\$|\\[a-z]+", text)
+
+
+def test_formulas_know_what_they_draw():
+    html = formulas.render(r"\|\mathbf{u}\|^2 \tag{5}", inline=False)
+    assert "(5)" in html
+    assert "<math" in html
+    with pytest.raises(ValueError, match="unknowncommand"):
+        formulas.render(r"\unknowncommand{u}", inline=True)
+
+
+def test_the_same_states_give_the_same_film(tmp_path):
+    states = torch.rand(3, 4, 1, 5, 7, generator=torch.Generator().manual_seed(0))
+    frames = videos.mosaic(states, 2, side=15)
+    assert frames.shape == (3, 2 * 17 + 2, 2 * 23 + 2, 3)
+    expected = (states[1, 3, 0] * 255).round().byte().numpy()
+    np.testing.assert_array_equal(frames[1, 19:34:3, 25:46:3, 0], expected)
+    written = []
+    for name in ("first", "second"):
+        videos.write(frames, tmp_path / f"{name}.mp4")
+        written.append((tmp_path / f"{name}.mp4").read_bytes())
+    assert written[0] == written[1]
+
+
+def test_states_out_of_range_are_shown_at_its_ends():
+    states = torch.tensor([-1.0, 2.0, torch.nan, torch.inf]).view(1, 4, 1, 1, 1)
+    frames = videos.mosaic(states, 4, side=1)
+    assert frames[0, 2, 2::3, 0].tolist()[:4] == [0, 255, 0, 255]
+
+
+def test_a_film_that_cannot_be_small_says_what_to_lower(tmp_path, monkeypatch):
+    monkeypatch.setattr(videos, "LIMIT", 10)
+    with pytest.raises(ProjectError, match=r"film_samples"):
+        videos.write(np.zeros((2, 4, 4, 3), np.uint8), Path(tmp_path / "film.mp4"))
