@@ -5,7 +5,7 @@
     results/metrics/NAME.json           numbers
     results/metrics/NAME/TABLE.csv      curves
     results/weights/EXPERIMENT.safetensors, results/samples/EXPERIMENT.safetensors,
-    results/films/EXPERIMENT.safetensors
+    results/films/EXPERIMENT.safetensors or NAME.safetensors
                                         in the DVC cache
 
 NAME is the notebook's name, with the experiment where it runs for each. A notebook that is run by
@@ -15,10 +15,11 @@ hand shows its figures and writes nothing.
 import csv
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from matplotlib.figure import Figure
 from safetensors import SafetensorError
@@ -28,21 +29,7 @@ from torch import Tensor
 from ihdm import params
 from ihdm.settings import ProjectError, Settings
 
-__all__ = ["Film", "Results", "drawn", "filmed", "measured"]
-
-
-class Film(NamedTuple):
-    """What the videos of an experiment show: states at evenly spaced levels, from K down to 0.
-
-    Attributes:
-        levels: (F,) int64.
-        sequences: (F, N, C, H, W) states of the first samples of the experiment.
-        shared: (F, N, C, H, W) states of as many samples that all grow from one prior state.
-    """
-
-    levels: Tensor
-    sequences: Tensor
-    shared: Tensor
+__all__ = ["Results", "drawn", "filmed", "measured"]
 
 
 class Results:
@@ -133,17 +120,18 @@ class Results:
             path = self._file("samples", f"{experiment}.safetensors")
             save_file({str(k): u.contiguous() for k, u in states.items()}, path)
 
-    def film(self, film: Film, experiment: str) -> None:
-        """Publishes the frames of an experiment's videos; see `filmed`.
+    def film(self, frames: Mapping[str, Tensor], name: str) -> None:
+        """Publishes images of which the page makes videos; see `filmed`.
 
         Args:
-            film: the states; they are stored in half precision.
-            experiment: whose states they are.
+            frames: what they show -> (F, N, C, H, W) float32 in the order of time; they are stored
+                in half precision. Integers, as levels, are stored as they are.
+            name: the experiment whose states they are, or the notebook.
         """
         if self._folder is not None:
-            path = self._file("films", f"{experiment}.safetensors")
-            halved = {"sequences": film.sequences.half(), "shared": film.shared.half()}
-            save_file({"levels": film.levels, **halved}, path)
+            stored = {key: u.half() if u.is_floating_point() else u for key, u in frames.items()}
+            path = self._file("films", f"{name}.safetensors")
+            save_file({key: u.contiguous() for key, u in stored.items()}, path)
 
     def _file(self, *parts: str) -> Path:
         path = self._folder.joinpath(*parts)
@@ -190,23 +178,25 @@ def drawn(experiment: str) -> dict[int, Tensor]:
     return {k: states[str(k)] for k in sorted(map(int, states), reverse=True)}
 
 
-def filmed(experiment: str) -> Film:
-    """The frames that the notebook `03-samples` kept of an experiment.
+def filmed(name: str) -> dict[str, Tensor]:
+    """The frames that a notebook kept for videos.
 
     Args:
-        experiment: its name in params.yaml.
+        name: an experiment, for what `03-samples` kept of it, or `10-interpolation`.
 
     Returns:
-        The states as float32.
+        What they show -> (F, N, C, H, W) float32 in the order of time; of an experiment
+        `sequences` and `shared`, with their `levels`, (F,) int64, beside them.
 
     Raises:
         ProjectError: they are missing or damaged.
     """
-    path = params.root() / "results" / "films" / f"{experiment}.safetensors"
+    path = params.root() / "results" / "films" / f"{name}.safetensors"
     try:
-        found = load_file(path)
-        return Film(found["levels"], found["sequences"].float(), found["shared"].float())
-    except (FileNotFoundError, KeyError, SafetensorError) as error:
+        frames = load_file(path)
+    except (FileNotFoundError, SafetensorError) as error:
+        stage = name[3:] if re.match(r"\d\d-", name) else f"samples@{name}"
         raise ProjectError(
-            f"{path} is missing or damaged ({error}): run `dvc repro --force samples@{experiment}`"
+            f"{path} is missing or damaged ({error}): run `dvc repro --force {stage}`"
         ) from None
+    return {key: u.float() if u.is_floating_point() else u for key, u in frames.items()}

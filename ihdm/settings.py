@@ -477,6 +477,7 @@ class InterpolationNotebook(Settings):
     pairs: AtLeastTwo
     points: AtLeastThree
     rows: PositiveInt
+    film_points: AtLeastThree
 
 
 class InputGradientsNotebook(Settings):

@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 from ihdm import figures
-from ihdm.results import Film, Results, drawn, filmed
+from ihdm.results import Results, drawn, filmed
 from ihdm.settings import ProjectError
 
 
@@ -93,10 +93,12 @@ def test_samples_come_back_from_the_prior_to_the_image(project, record):
 
 def test_films_come_back_in_half_precision(project, record):
     sequences, shared = torch.rand(2, 3, 2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    record.film(Film(torch.tensor([10, 4, 0]), sequences, shared), "mnist")
+    levels = torch.tensor([10, 4, 0])
+    record.film({"levels": levels, "sequences": sequences, "shared": shared}, "mnist")
     back = filmed("mnist")
-    assert back.levels.tolist() == [10, 4, 0]
-    assert torch.equal(back.sequences, sequences.half().float())
-    assert torch.equal(back.shared, shared.half().float())
-    with pytest.raises(ProjectError, match="dvc repro --force samples@other"):
-        filmed("other")
+    assert back["levels"].tolist() == [10, 4, 0]
+    assert torch.equal(back["sequences"], sequences.half().float())
+    assert torch.equal(back["shared"], shared.half().float())
+    for name, stage in (("other", "samples@other"), ("10-interpolation", "interpolation")):
+        with pytest.raises(ProjectError, match=f"dvc repro --force {stage}"):
+            filmed(name)
