@@ -180,7 +180,7 @@ def no_copies(m: Metrics, s: Notebooks) -> Judged:
 
 def overlap_flattens(m: Metrics, s: Notebooks) -> Judged:
     fall, rest = m["fall"]["whole"], m["fall"]["above_constant"]
-    value = f"falls by {percent(fall['share'], fall['half_interval'])}"
+    value = f"falls by {100 * fall['share']:.2g} ± {100 * fall['half_interval']:.1g} %"
     verdict = below(fall["share"], fall["half_interval"], s.claims.flat)
     less = f"{100 * rest['share']:.0f} % of what lies above its constant part"
     return Judged(value, verdict, f"that it falls is nearly an identity; {less}")

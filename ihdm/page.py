@@ -7,6 +7,7 @@ and asks for nothing outside of it.
 """
 
 import base64
+import importlib.resources
 import io
 import json
 import re
@@ -21,38 +22,60 @@ import jinja2
 import nbformat
 import numpy as np
 import torch
+from nbconvert.filters import strip_ansi
 from PIL import Image
 from ruamel.yaml import YAML
 from sphinx.application import Sphinx
 
 from ihdm import claims, params, spectrum, videos
-from ihdm.results import Film, filmed, measured
+from ihdm.results import filmed, measured
 from ihdm.settings import Params, ProjectError
 
 __all__ = ["Figure", "build", "gather"]
 
+MATHJAX = "tex-svg-full.js"  # in one file, without fonts
+
 SPHINX = {
     "project": "Inverse heat dissipation, made again",
-    "extensions": ["myst_nb", "ihdm.formulas"],
+    "extensions": ["myst_nb", "sphinx.ext.mathjax"],
     "html_theme": "furo",
-    "html_math_renderer": "drawn",
     "html_title": "Inverse heat dissipation, made again",
     "html_static_path": ["static"],
     "html_css_files": ["page.css"],
-    "html_js_files": [("scrub.js", {"defer": "defer"})],
+    "html_js_files": [("page.js", {"defer": "defer"})],
     "html_extra_path": ["extra"],
     "html_copy_source": False,
+    "html_use_index": False,
+    # A summary beside what is found would be fetched, which a browser denies to a folder.
+    "html_show_search_summary": False,
     "html_show_sphinx": False,
     "html_show_copyright": False,
     "myst_enable_extensions": ["amsmath", "colon_fence", "dollarmath"],
+    "mathjax_path": MATHJAX,
+    # Formulas stay out of the way of the tab key; what they say is there as MathML.
+    "mathjax3_config": {"options": {"enableMenu": False}, "svg": {"scale": 0.9}},
     "myst_heading_anchors": 3,
+    "nb_code_prompt_show": "Show the code",
+    "nb_code_prompt_hide": "Hide the code",
     "nb_execution_mode": "off",
     "nb_merge_streams": True,
+    "nb_render_markdown_format": "myst",
     "pygments_style": "a11y-high-contrast-light",
 }
 SPRITE_SIDE = 128  # pixels of a frame of the slider at most, so that browsers can hold the strip
 POWER = (1e-8, 1e4)  # between which spectra are drawn
+TEMPLATES = jinja2.Environment(
+    undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
 MODELS = {"inverse_heat": "Inverse heat dissipation", "denoising": "DDPM", "blurring": "BDM"}
+
+
+class Video(NamedTuple):
+    """A film of the page: its file without ending, and its size in pixels."""
+
+    file: str
+    width: int
+    height: int
 
 
 class Figure(NamedTuple):
@@ -117,7 +140,7 @@ def build(project: Path) -> Path:
     )
     app.build()
     if app.statuscode or told.getvalue():
-        raise ProjectError(f"the page has problems:\n{told.getvalue()}")
+        raise ProjectError(f"the page has problems:\n{strip_ansi(told.getvalue())}")
     # What Sphinx keeps for its next build is of no use to a reader.
     for name in (".buildinfo", "objects.inv"):
         (work / "site" / name).unlink(missing_ok=True)
@@ -140,20 +163,20 @@ def gather(project: Path, source: Path) -> None:
     text = project / "notebooks" / "page"
     shutil.copytree(project / "results" / "figures", source / "figures")
     (source / "static").mkdir()
-    for name in ("page.css", "scrub.js"):
-        shutil.copyfile(text / name, source / "static" / name)
-    described = YAML(typ="safe", pure=True).load(text / "figures.yaml")
+    mathjax = importlib.resources.files("sphinx-mathjax-offline") / "static" / "mathjax"
+    for path in (text / "page.css", text / "page.js", mathjax / MATHJAX):
+        shutil.copyfile(path, source / "static" / path.name)
+    described = YAML(typ="safe", pure=True).load(text / "descriptions.yaml")
     judged = claims.ledger(settings.notebooks)
     figures = {}
     (source / "chapters").mkdir()
-    paths = sorted((project / "results" / "notebooks").glob("*.ipynb"))
-    paths = [path for path in paths if switched_on(path.stem, settings)]
-    if not paths:
-        raise ProjectError(f"{project / 'results' / 'notebooks'} is empty: run `dvc repro`")
+    paths = executed(project / "results" / "notebooks", settings)
     for path in paths:
         notebook = nbformat.read(path, as_version=4)
-        for figure in chapter(notebook, path.stem, project, described["figures"], settings, judged):
+        for figure in chapter(notebook, path.stem, project, described["figures"]):
             figures[figure.chapter, figure.name] = figure
+        notebook.cells.insert(1, summary(path.stem, described["chapters"], judged))
+        notebook.cells.append(parameters(path.stem, settings))
         nbformat.write(notebook, source / "chapters" / path.name)
     films = film(settings, source / "extra" / "videos")
     readme = (project / "README.md").read_text()
@@ -172,42 +195,42 @@ def gather(project: Path, source: Path) -> None:
         "readme": partial(section, readme),
         "citation": YAML(typ="safe", pure=True).load(project / "CITATION.cff"),
     }
-    loader = jinja2.FileSystemLoader(text)
-    environment = jinja2.Environment(
-        loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    for path in sorted(text.glob("*.md")):
-        (source / path.name).write_text(environment.get_template(path.name).render(known))
+    for path in text.glob("*.md"):
+        (source / path.name).write_text(TEMPLATES.from_string(path.read_text()).render(known))
 
 
-def experiment_of(stem: str) -> str | None:
-    """The experiment that an executed notebook ran for, where it runs for each."""
-    match = re.fullmatch(r"0[23]-(?:training|samples)-(.+)", stem)
-    return match[1] if match else None
+def parts(stem: str) -> tuple[str, str | None]:
+    """Of an executed notebook, the notebook and, where it runs for each, the experiment."""
+    match = re.fullmatch(r"(0[23]-(?:training|samples))-(.+)", stem)
+    return match.groups() if match else (stem, None)
 
 
-def switched_on(stem: str, settings: Params) -> bool:
-    experiment = experiment_of(stem)
-    return experiment is None or experiment in settings.run
+def executed(folder: Path, settings: Params) -> list[Path]:
+    """Executed notebooks in the order of their numbers and of `run`, without what it leaves out."""
+    places = {None: 0} | {name: i for i, name in enumerate(settings.run)}
+    order = {}
+    for path in folder.glob("*.ipynb"):
+        notebook, experiment = parts(path.stem)
+        if experiment in places:
+            order[path] = notebook, places[experiment]
+    if not order:
+        raise ProjectError(f"{folder} has no executed notebooks: run `dvc repro`")
+    return sorted(order, key=order.get)
 
 
 def chapter(
-    notebook: nbformat.NotebookNode,
-    stem: str,
-    project: Path,
-    described: dict[str, str],
-    settings: Params,
-    judged: Sequence[tuple[claims.Claim, claims.Judged]],
+    notebook: nbformat.NotebookNode, stem: str, project: Path, described: dict[str, str]
 ) -> Iterator[Figure]:
     """Turns an executed notebook into a chapter, in place, and yields its figures.
 
     Code is folded; figures are those of `results/figures`, which are sharper than what a notebook
-    shows, with a description and a caption; verdicts come after the introduction and parameters at
-    the end.
+    shows, with a description and a caption.
     """
-    experiment = experiment_of(stem)
-    short = stem.removesuffix(f"-{experiment}")
+    short, experiment = parts(stem)
     heading = ""
+    if experiment:
+        first = notebook.cells[0]
+        first.source = re.sub("^(# .*)$", rf"\1: `{experiment}`", first.source, count=1, flags=re.M)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             heading = [heading, *re.findall(r"^#+ (.*)$", cell.source, re.MULTILINE)][-1]
@@ -216,17 +239,13 @@ def chapter(
         tags.append(
             "remove-cell" if {"parameters", "injected-parameters"} & {*tags} else "hide-input"
         )
-        for output in cell.outputs:
-            # Sphinx leaves links in outputs as they are.
-            if text := output.get("data", {}).get("text/markdown"):
-                output.data["text/markdown"] = re.sub(r"\]\(([\w-]+)\.ipynb\)", r"](\1.html)", text)
         name = re.search(r'record\.figure\(.*"([\w-]+)"\)', cell.source, re.DOTALL)
         if not name:
             continue
         key = f"{short}/{name[1]}"
         if key not in described:
             raise ProjectError(
-                f"notebooks/page/figures.yaml has no description of {key}: add what can be seen"
+                f"notebooks/page/descriptions.yaml has no description of {key}: add it"
             )
         png = project / "results" / "figures" / stem / f"{name[1]}.png"
         with Image.open(png) as image:
@@ -237,45 +256,37 @@ def chapter(
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = base64.b64encode(png.read_bytes()).decode()
         cell.metadata["mystnb"] = {
-            "image": {"alt": alt},
+            # With a width it becomes a link to the whole picture.
+            "image": {"alt": alt, "width": "100%"},
             "figure": {"name": figure.label, "caption": figure.made_by},
         }
         yield figure
-    first = notebook.cells[0]
-    if experiment:
-        first.source = re.sub(
-            r"^(# .*)$", rf"\1: `{experiment}`", first.source, count=1, flags=re.M
+
+
+def summary(
+    stem: str,
+    described: dict[str, dict[str, str]],
+    judged: Sequence[tuple[claims.Claim, claims.Judged]],
+) -> nbformat.NotebookNode:
+    """The box at the top of a chapter: what is claimed and what was found, a sentence each."""
+    sentences = described.get(parts(stem)[0])
+    if sentences is None:
+        raise ProjectError(
+            f"notebooks/page/descriptions.yaml has no chapter {parts(stem)[0]}: add two sentences"
         )
-    verdicts = [
-        f"- **{found.verdict}**: {claim.claim} ({claim.place}). Ours: {found.value}."
-        for claim, found in judged
-        if claim.notebook == stem
-    ]
-    said = [
-        output.data["text/markdown"].strip().split("\n\n")[0]
-        for cell in notebook.cells
-        for output in cell.get("outputs", [])
-        if "text/markdown" in output.get("data", {})
-    ]
-    what = "\n".join(verdicts) or said[-1]
-    what += "\n\nMore in [what our numbers say](#what-our-numbers-say)."
-    if stem != "16-claims":
-        notebook.cells.insert(
-            1, text_cell("found", f":::{{admonition}} What we found\n{what}\n:::")
-        )
-    notebook.cells.append(text_cell("parameters-used", parameters(stem, short, settings)))
+    verdicts = [found for claim, found in judged if claim.notebook == stem]
+    found = TEMPLATES.from_string(sentences["found"]).render(m=measured(stem), v=verdicts)
+    text = f"**Claimed:** {sentences['paper']}\n\n**Found:** {found}"
+    return nbformat.v4.new_markdown_cell(f":::{{admonition}} In short\n{text}\n:::", id="in-short")
 
 
-def text_cell(name: str, text: str) -> nbformat.NotebookNode:
-    return nbformat.v4.new_markdown_cell(text, id=name)
-
-
-def parameters(stem: str, short: str, settings: Params) -> str:
+def parameters(stem: str, settings: Params) -> nbformat.NotebookNode:
     """The last section of a chapter: what of params.yaml its figures depend on."""
+    short, experiment = parts(stem)
     key = short[3:].replace("-", "_")
     section = settings.notebooks.model_dump(mode="json").get(key, {})
     names = [name for name in settings.run if name in section.values()]
-    if experiment := experiment_of(stem):
+    if experiment:
         names = [experiment]
     shown: dict[str, Any] = {"notebooks": {key: section}}
     if names:
@@ -284,7 +295,8 @@ def parameters(stem: str, short: str, settings: Params) -> str:
     text = io.StringIO()
     YAML(typ="safe", pure=True).dump(shown, text)
     label = f"parameters-{stem.replace('_', '-')}"
-    return f"({label})=\n## Parameters\n\nFrom `params.yaml`:\n\n```yaml\n{text.getvalue()}```"
+    text = f"({label})=\n## Parameters\n\nFrom `params.yaml`:\n\n```yaml\n{text.getvalue()}```"
+    return nbformat.v4.new_markdown_cell(text, id="parameters-used")
 
 
 def placed(figures: dict[tuple[str, str], Figure], chapter: str, name: str, caption: str) -> str:
@@ -293,7 +305,7 @@ def placed(figures: dict[tuple[str, str], Figure], chapter: str, name: str, capt
     if found is None:
         raise ProjectError(f"the page shows {chapter}/{name}, which no notebook made")
     return (
-        f":::{{figure}} /figures/{chapter}/{name}.png\n:alt: {found.alt}\n\n"
+        f":::{{figure}} /figures/{chapter}/{name}.png\n:alt: {found.alt}\n:width: 100%\n\n"
         f"{caption} {found.made_by}.\n:::"
     )
 
@@ -317,7 +329,7 @@ def paper_table(paper: dict[str, str], figures: Sequence[Figure]) -> list[tuple[
     for number, shows in paper.items():
         what, _, instead = shows.partition(" | ")
         links = [
-            f"{{ref}}`{figure.chapter}: {figure.name} <{figure.label}>`"
+            f"{{ref}}`{int(figure.chapter[:2])}, {figure.name.replace('-', ' ')} <{figure.label}>`"
             for key, figure in ours[number].items()
         ]
         if instead:
@@ -333,25 +345,28 @@ def numbers(heading: str) -> Iterator[str]:
             yield from map(str, range(int(first), int(last or first) + 1))
 
 
-def film(settings: Params, folder: Path) -> dict[str, str]:
-    """Writes the videos; gives the file of each by what it shows."""
+def film(settings: Params, folder: Path) -> dict[str, Video]:
+    """Writes the videos; gives each by what it shows."""
     films = {}
 
     def write(name: str, frames: np.ndarray) -> None:
-        videos.write(frames, folder / f"{name}.mp4")
-        films[name] = f"videos/{name}"
+        height, width = videos.write(frames, folder / f"{name}.mp4")
+        films[name] = Video(f"videos/{name}", width, height)
 
-    side = 112
     for experiment in settings.run:
         found = filmed(experiment)
-        columns = next(c for c in (4, 3, 2, 1) if found.sequences.shape[1] % c == 0)
-        write(experiment, videos.mosaic(found.sequences, columns, side))
+        write(experiment, videos.mosaic(found["sequences"], 4))
         process = settings.experiments[experiment].process
         # Elsewhere a start is noise, or what grows from it is no image.
         if process.kind == "inverse_heat" and process.sigma > 0:
-            write(f"{experiment}-shared", videos.mosaic(found.shared, columns, side))
-    compared = [filmed(name).sequences for name in together(settings)]
-    write("together", videos.side_by_side([videos.mosaic(u[:, :6], 2, 84) for u in compared]))
+            write(f"{experiment}-shared", videos.mosaic(found["shared"], 4))
+    compared = [filmed(name)["sequences"] for name in together(settings)]
+    write("together", videos.side_by_side([videos.mosaic(u[:, :6], 2) for u in compared]))
+    shown, between = settings.notebooks.interpolation, filmed("10-interpolation")
+    # There and back, so that the film can run in a circle.
+    paths = [between[name] for name in (shown.inverse_heat, shown.denoising)]
+    paths = [videos.mosaic(torch.cat([u, u.flip(0)]), 2) for u in paths]
+    write("interpolation", videos.side_by_side(paths))
     return films
 
 
@@ -366,22 +381,22 @@ def scrub(settings: Params, folder: Path) -> dict[str, Any]:
     rows = []
     for kind, name in zip(MODELS, together(settings), strict=True):
         found = filmed(name)
-        sprite(found, folder / f"scrub-{kind}.png")
+        sprite(found["sequences"], folder / f"scrub-{kind}.png")
         # A model that has failed leaves the range of half precision, and then that of the drawing.
-        states = found.sequences.nan_to_num()
+        states = found["sequences"].nan_to_num()
         power = torch.stack([spectrum.radial_psd(u)[1] for u in states]).clamp(*POWER)
         rows.append(
             {
                 "kind": kind,
                 "name": MODELS[kind],
                 "experiment": name,
-                "levels": found.levels.tolist(),
+                "levels": found["levels"].tolist(),
                 "power": power[:, 1:].log10(),
             }
         )
     low = min(row["power"].min() for row in rows).floor().item()
     high = max(row["power"].max() for row in rows).ceil().item()
-    frequency = spectrum.radial_psd(found.sequences[-1])[0][1:].log10()
+    frequency = spectrum.radial_psd(states[-1])[0][1:].log10()
     x = (frequency - frequency[0]) / (frequency[-1] - frequency[0])
     for row in rows:
         y = (high - row.pop("power")) / (high - low)
@@ -390,12 +405,12 @@ def scrub(settings: Params, folder: Path) -> dict[str, Any]:
             for line in y.tolist()
         ]
         row["json"] = json.dumps({"levels": row["levels"], "paths": row["paths"]})
-    return {"rows": rows, "frames": len(found.levels), "low": int(low), "high": int(high)}
+    return {"rows": rows, "frames": len(states), "low": int(low), "high": int(high)}
 
 
-def sprite(found: Film, path: Path) -> None:
+def sprite(sequences: torch.Tensor, path: Path) -> None:
     """Writes the frames of the first sequence side by side."""
-    frames = videos.mosaic(found.sequences[:, :1], 1, 1)[:, 2:-2, 2:-2]
+    frames = videos.mosaic(sequences[:, :1], 1, 1)[:, 2:-2, 2:-2]
     image = Image.fromarray(np.concatenate(list(frames), axis=1))
     scale = min(1.0, SPRITE_SIDE / frames.shape[1])
     size = len(frames) * round(scale * frames.shape[2]), round(scale * frames.shape[1])

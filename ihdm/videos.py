@@ -32,17 +32,18 @@ def mosaic(states: Tensor, columns: int, side: int = 112) -> NDArray[np.uint8]:
     Args:
         states: (F, N, C, H, W) in [0, 1], of one or three channels; what lies outside is clipped,
             and black where it is not a number.
-        columns: pictures in a row; N has to be a multiple of it.
+        columns: pictures in a row at most.
         side: to what height in pixels a smaller picture is enlarged, rounded down to a multiple.
 
     Returns:
         (F, height, width, 3) frames.
     """
     F, N, _, H, W = states.shape
+    columns = min(columns, N)
     scale = max(1, side // H)
     pixels = (states.nan_to_num(0).clamp(0, 1) * 255).round().byte().expand(-1, -1, 3, -1, -1)
     pixels = pixels.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
-    rows, height, width = N // columns, scale * H + GAP, scale * W + GAP
+    rows, height, width = -(-N // columns), scale * H + GAP, scale * W + GAP
     frames = np.full((F, rows * height + GAP, columns * width + GAP, 3), GREY, np.uint8)
     for i in range(N):
         y, x = GAP + i // columns * height, GAP + i % columns * width
@@ -63,12 +64,15 @@ def side_by_side(films: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     return np.concatenate(parts, axis=2)
 
 
-def write(frames: NDArray[np.uint8], path: Path) -> None:
+def write(frames: NDArray[np.uint8], path: Path) -> tuple[int, int]:
     """Writes a film, and beside it its last frame as a poster of the same name in PNG.
 
     Args:
         frames: (F, height, width, 3).
         path: of the film, which ends in .mp4.
+
+    Returns:
+        Its height and width in pixels.
 
     Raises:
         ProjectError: it does not fit into 2 MB at the lowest quality.
@@ -81,7 +85,7 @@ def write(frames: NDArray[np.uint8], path: Path) -> None:
     for quality in QUALITIES:
         encode(frames, path, quality)
         if path.stat().st_size <= LIMIT:
-            return
+            return frames.shape[1:3]
     raise ProjectError(
         f"{path} is larger than {LIMIT / 1e6:g} MB at the lowest quality: lower "
         "notebooks.samples.film_samples or film_frames in params.yaml"

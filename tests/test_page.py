@@ -92,7 +92,7 @@ def test_scripts_work_from_a_folder(pages):
     for path, soup in pages.items():
         for script in soup.find_all("script"):
             assert script.get("type") in (None, "text/javascript", "application/json"), path
-    own = (REPOSITORY / "notebooks" / "page" / "scrub.js").read_text()
+    own = (REPOSITORY / "notebooks" / "page" / "page.js").read_text()
     assert not re.search(r"\bfetch\b|\bimport\b|XMLHttpRequest", own)
 
 
@@ -119,13 +119,11 @@ def test_every_figure_of_a_chapter_leads_to_its_parameters(site, pages):
 
 
 def test_every_description_is_of_a_figure_that_is_made(site):
-    text = (REPOSITORY / "notebooks" / "page" / "figures.yaml").read_text()
+    text = (REPOSITORY / "notebooks" / "page" / "descriptions.yaml").read_text()
     described = set(re.findall(r"^  (\d\d-[\w-]+/[\w-]+):", text, re.MULTILINE))
     made = set()
     for png in (site.parent / "results" / "figures").rglob("*.png"):
-        stem = png.parent.name
-        stem = stem.removesuffix(f"-{page.experiment_of(stem)}")
-        made.add(f"{stem}/{png.stem}")
+        made.add(f"{page.parts(png.parent.name)[0]}/{png.stem}")
     assert described == made
 
 

@@ -1,5 +1,6 @@
-// Moves the states and spectra of all models to the step that the slider names.
 "use strict";
+
+// Moves the states and spectra of all models to the step that the slider names.
 document.querySelectorAll(".scrub").forEach(function (box) {
   const slider = box.querySelector("input");
   const last = Number(slider.max);
@@ -19,4 +20,18 @@ document.querySelectorAll(".scrub").forEach(function (box) {
   }
   slider.addEventListener("input", show);
   show();
+});
+
+// The theme marks captions of its menu as headings without saying of what level.
+document.querySelectorAll(".caption[role=heading]").forEach(function (caption) {
+  caption.setAttribute("aria-level", "2");
+});
+
+// What scrolls sideways can be reached by keyboard in every browser.
+window.addEventListener("load", function () {
+  MathJax.startup.promise.then(function () {
+    document.querySelectorAll("pre, mjx-container, .cell_output, .table-wrapper").forEach(function (box) {
+      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    });
+  });
 });

@@ -1,0 +1,133 @@
+"""What the notebook `17-playground` lets one move by hand. Nothing is written."""
+
+import io
+from collections.abc import Callable, Mapping
+
+import ipywidgets as widgets
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from ihdm import checkpoints, datasets, figures, heat, params, sampling, spectrum
+from ihdm.processes import InverseHeat
+from ihdm.settings import ProjectError
+
+__all__ = ["drawing", "melted", "melting"]
+
+SIDE = 128  # of the photographs
+SCREEN = 280  # pixels of a drawn image on the screen
+
+
+def melted(image: Tensor, sigma_blur: float, sigma: float) -> Figure:
+    """A blurred image, the power spectra of both, and the coefficients that are above the noise.
+
+    Args:
+        image: (1, C, H, W) in [0, 1].
+        sigma_blur: width of the blur in pixels, above 0.
+        sigma: scale of the noise.
+
+    Returns:
+        Three panels; in the last, frequency zero is at the top left and white is above the noise.
+    """
+    H, W = image.shape[-2:]
+    blurred = heat.HeatEquation(H, W, torch.tensor([0.0, sigma_blur])).blur(image, 1)
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    picture, spectra, left = figure.subplots(1, 3)
+    figures.image(picture, blurred[0])
+    for u, colour in ((image, "0.7"), (blurred, "black")):
+        frequency, power = spectrum.radial_psd(u)
+        spectra.loglog(frequency[1:], power[1:], color=colour)
+    spectra.axhline(sigma**2, color="C1", linestyle="--")
+    spectra.set(ylim=(1e-8, None), xlabel="frequency (rad/pixel)", ylabel="PSD")
+    above = heat.to_frequencies(blurred.double())[0].square().mean(0) > sigma**2
+    figures.image(left, above[None].float())
+    left.set_title(f"{above.float().mean():.1%} above the noise")
+    return figure
+
+
+def melting(experiment: str) -> widgets.Widget:
+    """Controls for an image, its blur and the noise, above what `melted` shows of them.
+
+    Args:
+        experiment: of whose data the first images are offered beside photographs, once prepared.
+    """
+    settings = params.load()
+    data, said = settings.run[experiment], widgets.Label()
+    names = settings.notebooks.psd_duality.photographs
+    pictures = {name: datasets.photograph(name, SIDE) for name in names}
+    try:
+        images = datasets.to_unit(datasets.load(data).train[:3])
+        pictures |= {f"{data}, {i}": image[None] for i, image in enumerate(images)}
+    except ProjectError as error:
+        said.value = f"Photographs alone: {error}"
+    controls = {
+        "name": widgets.Dropdown(options=list(pictures), description="image"),
+        "sigma_blur": widgets.FloatLogSlider(4, min=-1, max=2, step=0.05, description="sigma_B"),
+        "sigma": widgets.FloatLogSlider(0.01, min=-3, max=-0.5, step=0.1, description="sigma"),
+    }
+    screen = widgets.Image(format="png")
+
+    def show(name: str, sigma_blur: float, sigma: float) -> None:
+        file = io.BytesIO()
+        melted(pictures[name], sigma_blur, sigma).savefig(file, format="png", dpi=100)
+        screen.value = file.getvalue()
+
+    follow(controls, show)
+    return widgets.VBox([*controls.values(), screen, said])
+
+
+def drawing(experiment: str) -> widgets.Widget:
+    """Controls for delta, the seed of the noise and the start, and a trained model that draws.
+
+    Args:
+        experiment: of inverse heat dissipation. Without trained weights, what is shown says which
+            command makes them.
+    """
+    try:
+        process, network, images = checkpoints.trained(experiment)
+    except ProjectError as error:
+        return widgets.Label(f"{error}. `dvc repro train@{experiment}` makes what is missing.")
+    if not isinstance(process, InverseHeat):
+        return widgets.Label(f"{experiment} is not of inverse heat dissipation, and has no delta")
+    device = next(network.parameters()).device
+    controls = {
+        "delta": widgets.FloatSlider(1.25, min=0, max=2.5, step=0.05, description="delta/sigma"),
+        "seed": widgets.IntSlider(0, min=0, max=99, description="seed"),
+        "start": widgets.IntSlider(0, min=0, max=99, description="start"),
+    }
+    screen, told = widgets.Image(format="png", width=SCREEN), widgets.Label()
+    button = widgets.Button(description="draw")
+
+    def draw(delta: float, seed: int, start: int) -> None:
+        chosen = InverseHeat(process.heat, process.sigma, delta * process.sigma)
+        u_K = sampling.starts(chosen, images.train, 0, [start])
+        noise = sampling.noises(u_K.shape[1:], seed, [start])
+        for step in sampling.reverse(chosen, network, u_K.to(device), noise):
+            told.value = f"level {step.k} of {chosen.K}"
+            screen.value = pixels(step.state[0])
+
+    button.on_click(lambda _: draw(**values(controls)))
+    draw(**values(controls))
+    return widgets.VBox([*controls.values(), button, told, screen])
+
+
+def values(controls: Mapping[str, widgets.Widget]) -> dict[str, float | str]:
+    return {name: control.value for name, control in controls.items()}
+
+
+def follow(controls: Mapping[str, widgets.Widget], show: Callable[..., None]) -> None:
+    """Shows what the controls say, now and whenever one is moved."""
+    for control in controls.values():
+        control.observe(lambda _: show(**values(controls)), "value")
+    show(**values(controls))
+
+
+def pixels(u: Tensor) -> bytes:
+    """An image as PNG, each pixel enlarged."""
+    grey = (u.clamp(0, 1) * 255).byte().permute(1, 2, 0).cpu().numpy()
+    colours = np.broadcast_to(grey, (*grey.shape[:2], 3)).copy()
+    file = io.BytesIO()
+    Image.fromarray(colours).resize((SCREEN, SCREEN), Image.Resampling.NEAREST).save(file, "png")
+    return file.getvalue()
