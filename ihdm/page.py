@@ -23,6 +23,7 @@ import nbformat
 import numpy as np
 import torch
 from nbconvert.filters import strip_ansi
+from nbformat.reader import NotJSONError
 from PIL import Image
 from ruamel.yaml import YAML
 from sphinx.application import Sphinx
@@ -62,7 +63,10 @@ SPHINX = {
     "nb_render_markdown_format": "myst",
     "pygments_style": "a11y-high-contrast-light",
 }
-SPRITE_SIDE = 128  # pixels of a frame of the slider at most, so that browsers can hold the strip
+SPRITE_SIDE, STRIP = (
+    128,
+    16_000,
+)  # pixels of a frame of the slider, and of all: browsers have limits
 POWER = (1e-8, 1e4)  # between which spectra are drawn
 TEMPLATES = jinja2.Environment(
     undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -102,21 +106,18 @@ class Figure(NamedTuple):
 
     @property
     def made_by(self) -> str:
-        """The caption: a link to the cell, the stage and the parameters."""
+        """The stage and a link to the parameters."""
         stage, digest = (
             re.search(rf"{key} ([^;]+)", self.source) for key in ("stage", "param\\w+")
         )
         return (
-            f"{{ref}}`Cell of {self.chapter} <{self.label}>`, stage `{stage[1]}`, "
+            f"stage `{stage[1]}`, "
             f"{{ref}}`parameters {digest[1]} <parameters-{self.chapter.replace('_', '-')}>`"
         )
 
 
-def build(project: Path) -> Path:
-    """Makes the site.
-
-    Args:
-        project: the project's folder, with finished results.
+def build() -> Path:
+    """Makes the site of the project that holds the working directory.
 
     Returns:
         The first page of the site.
@@ -124,9 +125,12 @@ def build(project: Path) -> Path:
     Raises:
         ProjectError: results are missing or damaged, or Sphinx warned of something.
     """
-    work, site = project / "build" / "page", project / "site"
+    work, site = params.root() / "build" / "page", params.root() / "site"
     shutil.rmtree(work, ignore_errors=True)
-    gather(project, work / "source")
+    try:
+        gather(work / "source")
+    except (OSError, NotJSONError) as error:
+        raise ProjectError(f"a result is missing or damaged ({error}): run `dvc repro`") from None
     told = io.StringIO()
     app = Sphinx(
         work / "source",
@@ -149,17 +153,17 @@ def build(project: Path) -> Path:
     return site / "index.html"
 
 
-def gather(project: Path, source: Path) -> None:
+def gather(source: Path) -> None:
     """Collects what Sphinx makes the site of.
 
     Args:
-        project: the project's folder.
-        source: an empty or new folder.
+        source: a new folder.
 
     Raises:
         ProjectError: results are missing or damaged, or a figure has no description.
+        OSError: a notebook or a figure is missing or damaged.
     """
-    settings = params.load(project / "params.yaml")
+    project, settings = params.root(), params.load()
     text = project / "notebooks" / "page"
     shutil.copytree(project / "results" / "figures", source / "figures")
     (source / "static").mkdir()
@@ -175,7 +179,7 @@ def gather(project: Path, source: Path) -> None:
         notebook = nbformat.read(path, as_version=4)
         for figure in chapter(notebook, path.stem, project, described["figures"]):
             figures[figure.chapter, figure.name] = figure
-        notebook.cells.insert(1, summary(path.stem, described["chapters"], judged))
+        notebook.cells.insert(1, summary(path.stem, described["chapters"], settings, judged))
         notebook.cells.append(parameters(path.stem, settings))
         nbformat.write(notebook, source / "chapters" / path.name)
     films = film(settings, source / "extra" / "videos")
@@ -190,7 +194,7 @@ def gather(project: Path, source: Path) -> None:
         "films": films,
         "models": MODELS,
         "scrub": scrub(settings, source / "static"),
-        "paper": paper_table(described["paper"], figures.values()),
+        "paper": paper_table(described["paper"], figures.values(), settings),
         "figure": partial(placed, figures),
         "readme": partial(section, readme),
         "citation": YAML(typ="safe", pure=True).load(project / "CITATION.cff"),
@@ -258,7 +262,7 @@ def chapter(
         cell.metadata["mystnb"] = {
             # With a width it becomes a link to the whole picture.
             "image": {"alt": alt, "width": "100%"},
-            "figure": {"name": figure.label, "caption": figure.made_by},
+            "figure": {"name": figure.label, "caption": f"From the cell above, {figure.made_by}"},
         }
         yield figure
 
@@ -266,17 +270,25 @@ def chapter(
 def summary(
     stem: str,
     described: dict[str, dict[str, str]],
+    settings: Params,
     judged: Sequence[tuple[claims.Claim, claims.Judged]],
 ) -> nbformat.NotebookNode:
     """The box at the top of a chapter: what is claimed and what was found, a sentence each."""
-    sentences = described.get(parts(stem)[0])
-    if sentences is None:
+    short, experiment = parts(stem)
+    if short not in described:
         raise ProjectError(
-            f"notebooks/page/descriptions.yaml has no chapter {parts(stem)[0]}: add two sentences"
+            f"notebooks/page/descriptions.yaml has no chapter {short}: add two sentences"
         )
-    verdicts = [found for claim, found in judged if claim.notebook == stem]
-    found = TEMPLATES.from_string(sentences["found"]).render(m=measured(stem), v=verdicts)
-    text = f"**Claimed:** {sentences['paper']}\n\n**Found:** {found}"
+    known = {
+        "m": measured(stem),
+        "v": {claim.judge.__name__: found for claim, found in judged},
+        "s": settings.notebooks,
+        "kind": settings.experiments[experiment].process.kind if experiment else None,
+    }
+    claimed, found = (
+        TEMPLATES.from_string(described[short][key]).render(known) for key in ("claimed", "found")
+    )
+    text = f"**Claimed:** {claimed}\n\n**Found:** {found}"
     return nbformat.v4.new_markdown_cell(f":::{{admonition}} In short\n{text}\n:::", id="in-short")
 
 
@@ -306,7 +318,7 @@ def placed(figures: dict[tuple[str, str], Figure], chapter: str, name: str, capt
         raise ProjectError(f"the page shows {chapter}/{name}, which no notebook made")
     return (
         f":::{{figure}} /figures/{chapter}/{name}.png\n:alt: {found.alt}\n:width: 100%\n\n"
-        f"{caption} {found.made_by}.\n:::"
+        f"{caption} {{ref}}`Cell of {chapter} <{found.label}>`, {found.made_by}.\n:::"
     )
 
 
@@ -319,22 +331,26 @@ def section(readme: str, heading: str) -> str:
     return re.sub(r"\[([^]]*)\]\((?!chapters/|https?:)[^)]*\)", r"\1", text).strip("\n")
 
 
-def paper_table(paper: dict[str, str], figures: Sequence[Figure]) -> list[tuple[str, str, str]]:
+def paper_table(
+    paper: dict[str, str], figures: Sequence[Figure], settings: Params
+) -> list[tuple[str, str, str]]:
     """Every figure and table of the paper: its number, what it shows, and links to ours."""
-    ours = defaultdict(dict)
+    ours = defaultdict(lambda: defaultdict(list))
     for figure in figures:
+        text = f"{int(figure.chapter[:2])}, {figure.name.replace('-', ' ')}"
+        experiment = parts(figure.chapter)[1]
         for number in numbers(figure.heading):
-            ours[number].setdefault(f"{figure.chapter[:2]}-{figure.name}", figure)
+            link = f"{{ref}}`{experiment or text} <{figure.label}>`"
+            ours[number][f"{text}: " if experiment else ""].append(link)
     rows = []
     for number, shows in paper.items():
-        what, _, instead = shows.partition(" | ")
-        links = [
-            f"{{ref}}`{int(figure.chapter[:2])}, {figure.name.replace('-', ' ')} <{figure.label}>`"
-            for key, figure in ours[number].items()
-        ]
-        if instead:
-            links.append(instead)
-        rows.append((number, what, ", ".join(links) or "not made"))
+        what, _, of = shows.partition(" | ")
+        links = [start + ", ".join(found) for start, found in ours[number].items()]
+        if experiment := re.fullmatch("03-samples-(.*)", of):
+            of = of if experiment[1] in settings.run else f"made once `run` has `{experiment[1]}`"
+        if of:
+            links.append(f"[{of}](chapters/{of}.ipynb)" if re.match(r"\d\d-", of) else of)
+        rows.append((number, what, "; ".join(links)))
     return rows
 
 
@@ -378,48 +394,46 @@ def together(settings: Params) -> list[str]:
 
 def scrub(settings: Params, folder: Path) -> dict[str, Any]:
     """What the slider shows: for each model a strip of its frames, and its spectrum at each."""
-    rows = []
+    rows, spectra = [], []
     for kind, name in zip(MODELS, together(settings), strict=True):
         found = filmed(name)
-        sprite(found["sequences"], folder / f"scrub-{kind}.png")
+        width, height = sprite(found["sequences"], folder / f"scrub-{kind}.png")
         # A model that has failed leaves the range of half precision, and then that of the drawing.
-        states = found["sequences"].nan_to_num()
-        power = torch.stack([spectrum.radial_psd(u)[1] for u in states]).clamp(*POWER)
-        rows.append(
-            {
-                "kind": kind,
-                "name": MODELS[kind],
-                "experiment": name,
-                "levels": found["levels"].tolist(),
-                "power": power[:, 1:].log10(),
-            }
-        )
-    low = min(row["power"].min() for row in rows).floor().item()
-    high = max(row["power"].max() for row in rows).ceil().item()
-    frequency = spectrum.radial_psd(states[-1])[0][1:].log10()
-    x = (frequency - frequency[0]) / (frequency[-1] - frequency[0])
-    for row in rows:
-        y = (high - row.pop("power")) / (high - low)
+        psd = [spectrum.radial_psd(u.nan_to_num()) for u in found["sequences"]]
+        spectra.append(torch.stack([power[1:] for _, power in psd]).clamp(*POWER).log10())
+        about = {"kind": kind, "name": MODELS[kind], "experiment": name}
+        levels = found["levels"].tolist()
+        rows.append(about | {"levels": levels, "width": width, "height": height})
+    # All are of one data set, and so of the same frequencies.
+    x = psd[0][0][1:].log10()
+    x = 200 * (x - x[0]) / (x[-1] - x[0])
+    low, high = min(u.min() for u in spectra).floor(), max(u.max() for u in spectra).ceil()
+    for row, power in zip(rows, spectra, strict=True):
         row["paths"] = [
-            "M" + "L".join(f"{200 * a:.0f} {120 * b:.0f}" for a, b in zip(x, line, strict=True))
-            for line in y.tolist()
+            "M" + "L".join(f"{a:.0f} {b:.0f}" for a, b in zip(x, y, strict=True))
+            for y in (120 * (high - power) / (high - low)).tolist()
         ]
         row["json"] = json.dumps({"levels": row["levels"], "paths": row["paths"]})
-    return {"rows": rows, "frames": len(states), "low": int(low), "high": int(high)}
+    frames = len(levels)
+    return {"rows": rows, "frames": frames, "first": 2 * frames // 3}
 
 
-def sprite(sequences: torch.Tensor, path: Path) -> None:
-    """Writes the frames of the first sequence side by side."""
-    frames = videos.mosaic(sequences[:, :1], 1, 1)[:, 2:-2, 2:-2]
-    image = Image.fromarray(np.concatenate(list(frames), axis=1))
-    scale = min(1.0, SPRITE_SIDE / frames.shape[1])
-    size = len(frames) * round(scale * frames.shape[2]), round(scale * frames.shape[1])
-    image.resize(size).save(path, optimize=True)
+def sprite(sequences: torch.Tensor, path: Path) -> tuple[int, int]:
+    """Writes the frames of the first sequence side by side; gives the size of one."""
+    edge = videos.GAP
+    frames = videos.mosaic(sequences[:, :1], 1, 1)[:, edge:-edge, edge:-edge]
+    limit = min(SPRITE_SIDE, STRIP // len(frames))
+    strip = []
+    for frame in map(Image.fromarray, frames):
+        frame.thumbnail((limit, limit))
+        strip.append(np.asarray(frame))
+    Image.fromarray(np.concatenate(strip, axis=1)).save(path, optimize=True)
+    return frame.size
 
 
 def main() -> None:
     with params.exit_on_error():
-        print(f"The page: {build(params.root())}")
+        print(f"The page: {build()}")
 
 
 if __name__ == "__main__":

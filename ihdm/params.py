@@ -227,11 +227,10 @@ def _of_settings(raw: dict[str, Any], run: dict[str, str]) -> Iterator[str]:
     """Whether the values that a notebook shows exist in what it shows."""
     described = {name: _part(raw, "experiments", name, "process") for name in run}
     levels = {n: p.K + 1 for n, d in described.items() if (p := _valid(AnyProcess, d))}
-    for key in ("frames", "film_frames"):
-        frames = _part(raw, "notebooks", "samples").get(key)
-        if levels and isinstance(frames, int) and frames > min(levels.values()):
-            name = min(levels, key=levels.get)
-            yield f"notebooks.samples.{key}: '{name}' has only {levels[name]} levels to show"
+    frames = _part(raw, "notebooks", "samples").get("frames")
+    if levels and isinstance(frames, int) and frames > min(levels.values()):
+        name = min(levels, key=levels.get)
+        yield f"notebooks.samples.frames: '{name}' has only {levels[name]} levels to show"
     drawn = _part(raw, "notebooks", "samples").get("samples")
     filmed = _part(raw, "notebooks", "samples").get("film_samples")
     if isinstance(drawn, int) and isinstance(filmed, int) and filmed > drawn:

@@ -4,13 +4,12 @@ import io
 from collections.abc import Callable, Mapping
 
 import ipywidgets as widgets
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from ihdm import checkpoints, datasets, figures, heat, params, sampling, spectrum
+from ihdm import checkpoints, datasets, figures, heat, params, sampling, spectrum, videos
 from ihdm.processes import InverseHeat
 from ihdm.settings import ProjectError
 
@@ -52,9 +51,12 @@ def melting(experiment: str) -> widgets.Widget:
 
     Args:
         experiment: of whose data the first images are offered beside photographs, once prepared.
+
+    Raises:
+        ProjectError: the experiment is not switched on.
     """
-    settings = params.load()
-    data, said = settings.run[experiment], widgets.Label()
+    settings, said = params.load(), widgets.Label()
+    _, data = settings.experiment(experiment)
     names = settings.notebooks.psd_duality.photographs
     pictures = {name: datasets.photograph(name, SIDE) for name in names}
     try:
@@ -70,9 +72,7 @@ def melting(experiment: str) -> widgets.Widget:
     screen = widgets.Image(format="png")
 
     def show(name: str, sigma_blur: float, sigma: float) -> None:
-        file = io.BytesIO()
-        melted(pictures[name], sigma_blur, sigma).savefig(file, format="png", dpi=100)
-        screen.value = file.getvalue()
+        screen.value = png(melted(pictures[name], sigma_blur, sigma).savefig)
 
     follow(controls, show)
     return widgets.VBox([*controls.values(), screen, said])
@@ -84,7 +84,11 @@ def drawing(experiment: str) -> widgets.Widget:
     Args:
         experiment: of inverse heat dissipation. Without trained weights, what is shown says which
             command makes them.
+
+    Raises:
+        ProjectError: the experiment is not switched on.
     """
+    params.load().experiment(experiment)
     try:
         process, network, images = checkpoints.trained(experiment)
     except ProjectError as error:
@@ -97,7 +101,7 @@ def drawing(experiment: str) -> widgets.Widget:
         "seed": widgets.IntSlider(0, min=0, max=99, description="seed"),
         "start": widgets.IntSlider(0, min=0, max=99, description="start"),
     }
-    screen, told = widgets.Image(format="png", width=SCREEN), widgets.Label()
+    screen, told = widgets.Image(format="png"), widgets.Label("press the button")
     button = widgets.Button(description="draw")
 
     def draw(delta: float, seed: int, start: int) -> None:
@@ -106,10 +110,10 @@ def drawing(experiment: str) -> widgets.Widget:
         noise = sampling.noises(u_K.shape[1:], seed, [start])
         for step in sampling.reverse(chosen, network, u_K.to(device), noise):
             told.value = f"level {step.k} of {chosen.K}"
-            screen.value = pixels(step.state[0])
+            picture = Image.fromarray(videos.mosaic(step.state[None].cpu(), 1, SCREEN)[0])
+            screen.value = png(picture.save)
 
     button.on_click(lambda _: draw(**values(controls)))
-    draw(**values(controls))
     return widgets.VBox([*controls.values(), button, told, screen])
 
 
@@ -124,10 +128,8 @@ def follow(controls: Mapping[str, widgets.Widget], show: Callable[..., None]) ->
     show(**values(controls))
 
 
-def pixels(u: Tensor) -> bytes:
-    """An image as PNG, each pixel enlarged."""
-    grey = (u.clamp(0, 1) * 255).byte().permute(1, 2, 0).cpu().numpy()
-    colours = np.broadcast_to(grey, (*grey.shape[:2], 3)).copy()
+def png(save: Callable[..., None]) -> bytes:
+    """What a figure or an image saves as PNG."""
     file = io.BytesIO()
-    Image.fromarray(colours).resize((SCREEN, SCREEN), Image.Resampling.NEAREST).save(file, "png")
+    save(file, format="png")
     return file.getvalue()

@@ -1,11 +1,13 @@
 """States of a reverse process as films: MP4 with H.264, which every browser plays, and a poster.
 
-Pictures keep sharp pixels: each is enlarged by a whole number. The last frame stands for a while,
-so that the finished images can be looked at. The same states give the same bytes: one thread
+Pictures keep sharp pixels: each is enlarged by a whole number. Noise can hardly be compressed, so a
+film that is too large loses quality, then size. The last frame stands for a while, so that the
+finished images can be looked at. The same states give the same bytes: one thread
 encodes, and the file names no time and no encoder.
 """
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -22,6 +24,7 @@ FRAMES_PER_SECOND = 20
 HOLD = 30  # frames for which the last state stands
 LIMIT = 2_000_000  # bytes of a file
 QUALITIES = (20, 26, 32, 38)  # of H.264, the best first
+REDUCTIONS = (1, 2, 4, 8)  # of the sides
 GAP = 2  # pixels between pictures, on a background of
 GREY = 128
 
@@ -41,13 +44,12 @@ def mosaic(states: Tensor, columns: int, side: int = 112) -> NDArray[np.uint8]:
     F, N, _, H, W = states.shape
     columns = min(columns, N)
     scale = max(1, side // H)
-    pixels = (states.nan_to_num(0).clamp(0, 1) * 255).round().byte().expand(-1, -1, 3, -1, -1)
-    pixels = pixels.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
     rows, height, width = -(-N // columns), scale * H + GAP, scale * W + GAP
     frames = np.full((F, rows * height + GAP, columns * width + GAP, 3), GREY, np.uint8)
     for i in range(N):
         y, x = GAP + i // columns * height, GAP + i % columns * width
-        picture = pixels[:, i].permute(0, 2, 3, 1).numpy()
+        pixels = (states[:, i].nan_to_num(0).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1)
+        picture = pixels.repeat_interleave(scale, 1).repeat_interleave(scale, 2).numpy()
         frames[:, y : y + scale * H, x : x + scale * W] = picture
     return frames
 
@@ -75,21 +77,29 @@ def write(frames: NDArray[np.uint8], path: Path) -> tuple[int, int]:
         Its height and width in pixels.
 
     Raises:
-        ProjectError: it does not fit into 2 MB at the lowest quality.
+        ProjectError: it does not fit into 2 MB at the lowest quality and the smallest size.
     """
-    # The format halves the resolution of colours, so both sides have to be even.
-    odd = [(0, 0), *((0, side % 2) for side in frames.shape[1:3]), (0, 0)]
-    frames = np.pad(frames, odd, constant_values=GREY)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(frames[-1]).save(path.with_suffix(".png"), optimize=True)
-    for quality in QUALITIES:
-        encode(frames, path, quality)
+    for reduction, quality in product(REDUCTIONS, QUALITIES):
+        smaller = reduced(frames, reduction)
+        encode(smaller, path, quality)
         if path.stat().st_size <= LIMIT:
-            return frames.shape[1:3]
+            Image.fromarray(smaller[-1]).save(path.with_suffix(".png"), optimize=True)
+            return smaller.shape[1:3]
     raise ProjectError(
         f"{path} is larger than {LIMIT / 1e6:g} MB at the lowest quality: lower "
-        "notebooks.samples.film_samples or film_frames in params.yaml"
+        "notebooks.samples.film_frames in params.yaml"
     )
+
+
+def reduced(frames: NDArray[np.uint8], reduction: int) -> NDArray[np.uint8]:
+    """Frames with smaller sides, which are even: the format halves the resolution of colours."""
+    _, height, width, _ = frames.shape
+    sides = [max(2, 2 * (side // (2 * reduction))) for side in (width, height)]
+    if reduction > 1:
+        small = [Image.fromarray(frame).resize(sides, Image.Resampling.BOX) for frame in frames]
+        return np.stack([np.asarray(frame) for frame in small])
+    return np.pad(frames, [(0, 0), (0, height % 2), (0, width % 2), (0, 0)], constant_values=GREY)
 
 
 def encode(frames: NDArray[np.uint8], path: Path, quality: int) -> None:

@@ -13,11 +13,12 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from ihdm import params, unet
+from tests.pipeline import REPOSITORY, run_pipeline
 
-REPOSITORY = Path(__file__).parent.parent
 REFERENCE = Path(__file__).parent / "reference"
 
 
@@ -53,7 +54,7 @@ def small_settings():
     settings["notebooks"]["training"] |= {"levels_measured": 2, "images_per_level": 4}
     settings["notebooks"]["samples"] |= {"samples": 8, "sequences": 2, "frames": 3, "branches": 2}
     settings["notebooks"]["samples"] |= {"splits": [0.75, 0.25], "starts": 2, "per_start": 2}
-    settings["notebooks"]["samples"] |= {"film_frames": 5, "film_samples": 2}
+    settings["notebooks"]["samples"] |= {"film_frames": 7, "film_samples": 2}
     settings["notebooks"]["blurring_diffusion"] |= {"photograph_size": 16, "frames": 3}
     settings["notebooks"]["psd_duality"]["photograph_size"] = 64
     settings["notebooks"]["noise_scale"] |= {"samples": 2, "rows": 1, "held_out": 4}
@@ -123,6 +124,21 @@ def smoke_source(tmp_path_factory, smoke_settings):
     project = tmp_path_factory.mktemp("smoke") / "project"
     copy_sources(project, smoke_settings)
     return project
+
+
+@pytest.fixture(scope="session")
+def finished_twice(smoke_source, tmp_path_factory):
+    """Two whole runs of the smoke project, in git repositories with the filters of `make`."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    projects = [shared / f"finished-{i}" / "project" for i in range(2)]
+    # One of the workers runs the pipeline and the others wait for it.
+    with FileLock(shared / "finished.lock"):
+        if not (shared / "finished").exists():
+            run_pipeline(projects, smoke_source)
+            (shared / "finished").touch()
+    return projects
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from pathlib import Path
 import psutil
 
 from tests.conftest import copy_sources, small_settings
-from tests.test_notebooks import results_of
+from tests.pipeline import results_of
 
 KILLS_OF_A_RUN = 5
 

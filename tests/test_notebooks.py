@@ -3,7 +3,6 @@
 import ast
 import copy
 import csv
-import hashlib
 import io
 import json
 import os
@@ -19,7 +18,6 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from filelock import FileLock
 from nbclient import NotebookClient
 from PIL import Image
 from ruamel.yaml import YAML
@@ -27,78 +25,16 @@ from ruamel.yaml import YAML
 from ihdm import params
 from ihdm.results import drawn
 from tests.conftest import REPOSITORY, make_small, plain, use_published, write_settings
+from tests.pipeline import (
+    FILTER,
+    NOTEBOOKS,
+    STAGED,
+    dvc,
+    ran,
+    results_of,
+    shell,
+)
 from tests.test_training import change, gone, wait_for_checkpoint
-
-EXPERIMENTS = ("mnist", "mnist_ddpm", "mnist_blurring", "mnist_sigma0", "mnist_colour")
-NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
-# The playground is for hands; it runs in the tests, and no stage makes anything of it.
-STAGED = [path for path in NOTEBOOKS if path.stem != "17-playground"]
-FILTER = f'"{sys.executable}" -m nbstripout --keep-id --extra-keys "metadata.language_info"'
-DRIVER = f'"{Path(sys.executable).with_name("git-nbdiffdriver")}" diff --use-filter'
-
-
-def shell(*command, check=True, **options):
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
-    assert not check or done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def dvc(*arguments, **options):
-    return shell(sys.executable, "-m", "dvc", *arguments, **options)
-
-
-def ran(output):
-    return re.findall(r"Running stage '([^']+)'", output)
-
-
-def results_of(project):
-    """Hashes of all results, and of the lock file, which names those of the data."""
-    files = [project / "dvc.lock", *(project / "results").rglob("*")]
-    return {
-        str(path.relative_to(project)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-        if path.is_file()
-    }
-
-
-@pytest.fixture(scope="session")
-def finished_twice(smoke_source, tmp_path_factory):
-    """Two whole runs of the smoke project, in git repositories with the filters of `make`."""
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
-    projects = [shared / f"finished-{i}" / "project" for i in range(2)]
-    # One of the workers runs the pipeline and the others wait for it.
-    with FileLock(shared / "finished.lock"):
-        if not (shared / "finished").exists():
-            run_pipeline(projects, smoke_source)
-            (shared / "finished").touch()
-    return projects
-
-
-def run_pipeline(projects, source):
-    for project in projects:
-        shutil.copytree(source, project)
-        shell("git", "init", "--quiet", cwd=project)
-        shell("git", "config", "filter.nbstripout.clean", FILTER, cwd=project)
-        shell("git", "config", "diff.jupyternotebook.command", DRIVER, cwd=project)
-    with ThreadPoolExecutor() as pool:
-        outputs = list(pool.map(lambda project: dvc("repro", cwd=project), projects))
-    name = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    for project in projects:
-        shell("git", "add", "--all", cwd=project)
-        shell("git", *name, "commit", "--quiet", "-m", "run", cwd=project)
-    stages = ran(outputs[0])
-    assert stages[:2] == ["check", "data"]
-    assert set(stages) == {
-        "check",
-        "data",
-        "strip",
-        "digit-features",
-        "page",
-        *(path.stem[3:] for path in STAGED if path.stem[3:] not in ("training", "samples")),
-        *(f"{stage}@{experiment}" for stage in ("train", "samples") for experiment in EXPERIMENTS),
-    }
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 import torch
+from axe_core_python.selenium import Axe
 from bs4 import BeautifulSoup
 from PIL import Image
 from selenium import webdriver
@@ -16,17 +17,16 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from ihdm import formulas, page, videos
+from ihdm import page, videos
 from ihdm.settings import ProjectError
 from tests.conftest import REPOSITORY
-from tests.test_notebooks import finished_twice  # noqa: F401
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 NARROW, WIDE = 360, 1280
 
 
 @pytest.fixture(scope="session")
-def site(finished_twice):  # noqa: F811
+def site(finished_twice):
     """The site that the pipeline made of the smoke run."""
     return finished_twice[0] / "site"
 
@@ -57,6 +57,30 @@ def browser():
 def resize(browser, width):
     size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width == NARROW}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+def visit(browser, path, query=""):
+    """Opens a page and waits for its mathematics."""
+    browser.get(path.as_uri() + query)
+    wait = "const done = arguments[0]; const ready = () =>"
+    wait += "(window.MathJax ? MathJax.startup.promise : Promise.resolve()).then(() => done());"
+    wait += "document.readyState === 'complete' ? ready() : addEventListener('load', ready)"
+    browser.execute_async_script(wait)
+
+
+def complaints(browser):
+    """What the console says, and requests that failed or left the folder."""
+    yield from browser.get_log("browser")
+    for entry in browser.get_log("performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] == "Network.requestWillBeSent":
+            address = message["params"]["request"]["url"]
+            if not address.startswith(("file:", "data:")):
+                yield address
+        # A browser ends the loading of a film once it knows its length.
+        failed = message["method"] == "Network.loadingFailed"
+        if failed and not message["params"].get("canceled"):
+            yield message
 
 
 def references(soup):
@@ -127,6 +151,13 @@ def test_every_description_is_of_a_figure_that_is_made(site):
     assert described == made
 
 
+def test_every_chapter_says_what_was_claimed_and_what_was_found(pages):
+    for path, soup in pages.items():
+        if path.parent.name == "chapters":
+            said = soup.select_one("div.admonition").get_text(" ", strip=True)
+            assert re.search(r"Claimed: .{20,} Found: .{20,}", said), path.name
+
+
 def test_the_numbers_of_the_landing_page_are_those_of_the_run(site, pages):
     text = pages[site / "index.html"].get_text()
     metrics = site.parent / "results" / "metrics"
@@ -141,22 +172,42 @@ def test_pages_load_without_errors_or_requests_and_fit_a_telephone(browser, page
     for path in pages:
         for width in (WIDE, NARROW):
             resize(browser, width)
-            browser.get(path.as_uri())
+            visit(browser, path)
             wide = browser.execute_script("return document.documentElement.scrollWidth")
             assert wide <= width, f"{path.name} scrolls sideways at {width} pixels"
-        assert browser.get_log("browser") == [], path.name
-        for entry in browser.get_log("performance"):
-            message = json.loads(entry["message"])["message"]
-            if message["method"] == "Network.requestWillBeSent":
-                address = message["params"]["request"]["url"]
-                assert address.startswith(("file:", "data:")), address
-            if message["method"] == "Network.loadingFailed":
-                # A browser ends the loading of a film once it knows its length.
-                assert message["params"].get("canceled"), (path.name, message)
+        assert not browser.find_elements(By.CSS_SELECTOR, "[data-mml-node=merror]"), path.name
+        assert list(complaints(browser)) == [], path.name
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_meet_the_rules_of_accessibility(browser, pages, scheme):
+    prefers = {"name": "prefers-color-scheme", "value": scheme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [prefers]})
+    rules = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa"]}}
+    for width in (WIDE, NARROW):
+        resize(browser, width)
+        for path in pages:
+            # Chapters of one notebook differ in nothing but their numbers.
+            if page.parts(path.stem)[1] in (None, "mnist"):
+                visit(browser, path)
+                unfold = "document.querySelectorAll('details').forEach(d => d.open = true)"
+                browser.execute_script(unfold)
+                found = Axe().run(browser, options=rules)["violations"]
+                told = [(rule["id"], rule["nodes"][0]["html"][:200]) for rule in found]
+                assert not told, f"{path.name}, {scheme}, {width} pixels"
+
+
+def test_the_search_finds_pages(browser, site):
+    visit(browser, site / "search.html", "?q=Tweedie")
+    found = WebDriverWait(browser, 30).until(
+        lambda b: b.find_elements(By.CSS_SELECTOR, "ul.search a")
+    )
+    assert "asymptotics.html" in " ".join(link.get_attribute("href") for link in found)
+    assert list(complaints(browser)) == []
 
 
 def test_videos_report_a_duration_and_are_small(browser, site):
-    browser.get((site / "index.html").as_uri())
+    visit(browser, site / "index.html")
     lengths = "return Array.from(document.querySelectorAll('video'), v => v.duration)"
     WebDriverWait(browser, 30).until(lambda b: all(b.execute_script(lengths)))
     films = sorted((site / "videos").glob("*.mp4"))
@@ -171,7 +222,7 @@ def test_videos_report_a_duration_and_are_small(browser, site):
 
 def test_the_slider_moves_states_and_spectra_by_keyboard(browser, site):
     resize(browser, WIDE)
-    browser.get((site / "index.html").as_uri())
+    visit(browser, site / "index.html")
     slider = browser.find_element(By.CSS_SELECTOR, ".scrub input[type=range]")
     assert slider.accessible_name
 
@@ -180,7 +231,7 @@ def test_the_slider_moves_states_and_spectra_by_keyboard(browser, site):
         return (
             [state.value_of_css_property("background-position") for state in states],
             [e.get_attribute("d") for e in browser.find_elements(By.CSS_SELECTOR, ".scrub .now")],
-            [e.text for e in browser.find_elements(By.CSS_SELECTOR, ".scrub output")],
+            [e.text for e in browser.find_elements(By.CSS_SELECTOR, ".scrub .level")],
         )
 
     slider.send_keys(Keys.HOME)
@@ -197,22 +248,16 @@ def test_the_slider_moves_states_and_spectra_by_keyboard(browser, site):
 
 
 def test_mathematics_is_drawn(browser, site):
-    browser.get((site / "objective.html").as_uri())
-    sizes = "return Array.from(document.querySelectorAll('.math svg'), s => {"
+    visit(browser, site / "objective.html")
+    sizes = "return Array.from(document.querySelectorAll('mjx-container svg'), s => {"
     sizes += "const r = s.getBoundingClientRect(); return [r.width, r.height]})"
     drawn = browser.execute_script(sizes)
     assert len(drawn) > 40
     assert min(min(size) for size in drawn) > 2
     text = browser.find_element(By.TAG_NAME, "article").text
-    assert not re.search(r"\$|\\[a-z]+", text)
-
-
-def test_formulas_know_what_they_draw():
-    html = formulas.render(r"\|\mathbf{u}\|^2 \tag{5}", inline=False)
-    assert "(5)" in html
-    assert "<math" in html
-    with pytest.raises(ValueError, match="unknowncommand"):
-        formulas.render(r"\unknowncommand{u}", inline=True)
+    assert not re.search(r"\$|\\[a-z(\[]+", text)
+    spoken = browser.find_elements(By.CSS_SELECTOR, "mjx-assistive-mml math")
+    assert len(spoken) == len(drawn)
 
 
 def test_the_same_states_give_the_same_film(tmp_path):

@@ -82,7 +82,6 @@ IMPOSSIBLE = {
     "notebooks.asymptotics.sigma_blur": ([0.5, 4], "0.5 is not a blur between the second"),
     "notebooks.asymptotics.K": ([100, 100], "there twice"),
     "notebooks.samples.frames": (6, "'mnist' has only 5 levels"),
-    "notebooks.samples.film_frames": (6, "'mnist' has only 5 levels"),
     "notebooks.samples.film_samples": (9, "more than the 8 samples"),
     "run.extra": ("mnist5k", "no experiment of this name"),
     "run.mnist": ("nothing", "no data set 'nothing'"),

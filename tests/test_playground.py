@@ -66,9 +66,10 @@ def drawing(ready):
 
 
 def test_the_button_draws_what_the_controls_say(drawing):
-    first = seen(drawing)
     button, (delta,) = parts(drawing, Button)[0], parts(drawing, FloatSlider)
     seed, start = parts(drawing, IntSlider)
+    button.click()
+    first = seen(drawing)
     K = params.load().experiments["mnist"].process.K
     assert parts(drawing, Label)[0].value.endswith(f"of {K}")
     button.click()

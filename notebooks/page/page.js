@@ -14,9 +14,10 @@ document.querySelectorAll(".scrub").forEach(function (box) {
       const state = model.figure.querySelector(".state");
       state.style.backgroundPosition = (100 * frame) / last + "% 0";
       model.figure.querySelector(".now").setAttribute("d", model.film.paths[frame]);
-      model.figure.querySelector("output").textContent = model.film.levels[frame];
+      model.figure.querySelector(".level").textContent = model.film.levels[frame];
     });
-    slider.setAttribute("aria-valuetext", Math.round((100 * frame) / last) + " percent");
+    const levels = models.map(function (model) { return model.film.levels[frame]; });
+    slider.setAttribute("aria-valuetext", "levels " + levels.join(", "));
   }
   slider.addEventListener("input", show);
   show();
@@ -29,7 +30,9 @@ document.querySelectorAll(".caption[role=heading]").forEach(function (caption) {
 
 // What scrolls sideways can be reached by keyboard in every browser.
 window.addEventListener("load", function () {
-  MathJax.startup.promise.then(function () {
+  // Pages without formulas have no MathJax.
+  const drawn = window.MathJax ? MathJax.startup.promise : Promise.resolve();
+  drawn.then(function () {
     document.querySelectorAll("pre, mjx-container, .cell_output, .table-wrapper").forEach(function (box) {
       if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
     });

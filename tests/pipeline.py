@@ -1,0 +1,66 @@
+"""Runs of the whole pipeline of a smoke project, with real DVC, papermill and Jupyter."""
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parent.parent
+EXPERIMENTS = ("mnist", "mnist_ddpm", "mnist_blurring", "mnist_sigma0", "mnist_colour")
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+# The playground is for hands; it runs in the tests, and no stage makes anything of it.
+STAGED = [path for path in NOTEBOOKS if path.stem != "17-playground"]
+FILTER = f'"{sys.executable}" -m nbstripout --keep-id --extra-keys "metadata.language_info"'
+DRIVER = f'"{Path(sys.executable).with_name("git-nbdiffdriver")}" diff --use-filter'
+
+
+def shell(*command, check=True, **options):
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def dvc(*arguments, **options):
+    return shell(sys.executable, "-m", "dvc", *arguments, **options)
+
+
+def ran(output):
+    return re.findall(r"Running stage '([^']+)'", output)
+
+
+def results_of(project):
+    """Hashes of all results and the page, and of the lock file, which names those of the data."""
+    made = [path for name in ("results", "site") for path in (project / name).rglob("*")]
+    return {
+        str(path.relative_to(project)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in [project / "dvc.lock", *made]
+        if path.is_file()
+    }
+
+
+def run_pipeline(projects, source):
+    for project in projects:
+        shutil.copytree(source, project)
+        shell("git", "init", "--quiet", cwd=project)
+        shell("git", "config", "filter.nbstripout.clean", FILTER, cwd=project)
+        shell("git", "config", "diff.jupyternotebook.command", DRIVER, cwd=project)
+    with ThreadPoolExecutor() as pool:
+        outputs = list(pool.map(lambda project: dvc("repro", cwd=project), projects))
+    name = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for project in projects:
+        shell("git", "add", "--all", cwd=project)
+        shell("git", *name, "commit", "--quiet", "-m", "run", cwd=project)
+    stages = ran(outputs[0])
+    assert stages[:2] == ["check", "data"]
+    assert set(stages) == {
+        "check",
+        "data",
+        "strip",
+        "digit-features",
+        "page",
+        *(path.stem[3:] for path in STAGED if path.stem[3:] not in ("training", "samples")),
+        *(f"{stage}@{experiment}" for stage in ("train", "samples") for experiment in EXPERIMENTS),
+    }
