@@ -28,13 +28,14 @@ document.querySelectorAll(".caption[role=heading]").forEach(function (caption) {
   caption.setAttribute("aria-level", "2");
 });
 
-// What scrolls sideways can be reached by keyboard in every browser.
+// What scrolls can be reached by keyboard in every browser.
 window.addEventListener("load", function () {
   // Pages without formulas have no MathJax.
   const drawn = window.MathJax ? MathJax.startup.promise : Promise.resolve();
   drawn.then(function () {
     document.querySelectorAll("pre, mjx-container, .cell_output, .table-wrapper").forEach(function (box) {
-      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+      const down = getComputedStyle(box).overflowY === "auto" && box.scrollHeight > box.clientHeight;
+      if (down || box.scrollWidth > box.clientWidth) box.tabIndex = 0;
     });
   });
 });
