@@ -13,7 +13,7 @@ import json
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -323,16 +323,15 @@ def placed(figures: dict[tuple[str, str], Figure], chapter: str, name: str, capt
 
 
 def section(readme: str, heading: str) -> str:
-    """A section of the README; its links lead to chapters, to the web, or become plain text."""
+    """A section of the README; its links into the repository become plain text."""
     match = re.search(rf"^(#+) {re.escape(heading)}\n(.*?)(?=^#)", readme, re.MULTILINE | re.DOTALL)
     if match is None:
         raise ProjectError(f"README.md has no section '{heading}', which the page includes")
-    text = re.sub(r"\]\(results/notebooks/(.*?)\)", r"](chapters/\1)", match[2])
-    return re.sub(r"\[([^]]*)\]\((?!chapters/|https?:)[^)]*\)", r"\1", text).strip("\n")
+    return re.sub(r"\[([^]]*)\]\((?!https?:)[^)]*\)", r"\1", match[2]).strip("\n")
 
 
 def paper_table(
-    paper: dict[str, str], figures: Sequence[Figure], settings: Params
+    paper: dict[str, str], figures: Iterable[Figure], settings: Params
 ) -> list[tuple[str, str, str]]:
     """Every figure and table of the paper: its number, what it shows, and links to ours."""
     ours = defaultdict(lambda: defaultdict(list))
