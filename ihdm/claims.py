@@ -72,8 +72,9 @@ def both(*verdicts: str) -> str:
     return SUPPORTED
 
 
-def percent(value: float, half: float) -> str:
-    return f"{100 * value:.0f} ± {100 * half:.0f} %"
+def percent(value: float, half: float | None = None) -> str:
+    interval = "" if half is None else f" ± {100 * half:.0f}"
+    return f"{100 * value:.0f}{interval} %"
 
 
 def fails_without_noise(m: Metrics, s: Notebooks) -> Judged:
@@ -92,8 +93,12 @@ def fails_without_noise(m: Metrics, s: Notebooks) -> Judged:
 def signs_flip(m: Metrics, s: Notebooks) -> Judged:
     mean, half = m["opposite"]["mean"], m["opposite"]["half_interval"]
     shares = m["opposite_sign"].values()
-    value = f"{percent(mean, half)}; by level {100 * min(shares):.0f} to {100 * max(shares):.0f} %"
-    return Judged(value, above(mean, half, s.sigma_zero.opposite), "one training of each model")
+    value = (
+        f"{percent(mean, half)}, and from {percent(min(shares))} to {percent(max(shares))} by level"
+    )
+    holds = sum(share > s.sigma_zero.opposite for share in shares)
+    remark = f"above the limit at {holds} of {len(shares)} levels; one training of each model"
+    return Judged(value, above(mean, half, s.sigma_zero.opposite), remark)
 
 
 def detail_grows(m: Metrics, s: Notebooks) -> Judged:
@@ -106,7 +111,9 @@ def detail_grows(m: Metrics, s: Notebooks) -> Judged:
 def noise_sets_in(m: Metrics, s: Notebooks) -> Judged:
     at = f"{s.noise_scale.slopes[2]:g}"
     power, half = m["fine_power"][at], m["fine_power_half_interval"][at]
-    return Judged(f"{power:.2f} ± {half:.2f}", above(power, half, s.noise_scale.degenerate))
+    verdict = above(power, half, s.noise_scale.degenerate)
+    remark = "the paper says 'start to'; that KID is best near there is a claim below"
+    return Judged(f"{power:.2f} ± {half:.2f}", verdict, remark)
 
 
 def only_sharpens(m: Metrics, s: Notebooks) -> Judged:
@@ -115,7 +122,11 @@ def only_sharpens(m: Metrics, s: Notebooks) -> Judged:
     most = max(kept)
     value = f"{kept[0]:.3f} ± {half:.3f}, and {kept[most]:.3f} at {most:g} sigma"
     more = SUPPORTED if kept[0] > kept[most] else CONTRADICTED
-    return Judged(value, both(above(kept[0], half, s.claims.sharpens), more))
+    verdict = both(above(kept[0], half, s.claims.sharpens), more)
+    power = m["fine_power"]
+    share = power["0"] / power[f"{s.noise_scale.slopes[1]:g}"]
+    remark = f"the paper says 'mainly'; fine detail has {share:.2f} times its power at sigma"
+    return Judged(value, verdict, remark)
 
 
 def power_law(m: Metrics, s: Notebooks) -> Judged:
@@ -145,7 +156,8 @@ def colour_and_shape(m: Metrics, s: Notebooks) -> Judged:
         above(shape["rows"], half["rows"], wanted.noise_share),
         below(together, half["interaction"], wanted.interaction),
     )
-    return Judged(value, verdict, "that the prior carries the mean colour is automatic here")
+    remark = f"of the variance of colour, the prior state has {percent(m['colour']['columns'])}"
+    return Judged(value, verdict, remark)
 
 
 def smoother(m: Metrics, s: Notebooks) -> Judged:
@@ -189,7 +201,8 @@ def overlap_flattens(m: Metrics, s: Notebooks) -> Judged:
 def elbo_near_sigma(m: Metrics, s: Notebooks) -> Judged:
     best, half = m["elbo_delta"]["value"], m["elbo_delta"]["half_interval"]
     verdict = below(abs(best - 1), half, s.claims.near_sigma)
-    return Judged(f"{best:.4f} ± {half:.4f} sigma", verdict, "L_K aside, for the density")
+    remark = "L_K aside, for the density; it follows where the errors are small against sigma"
+    return Judged(f"{best:.4f} ± {half:.4f} sigma", verdict, remark)
 
 
 def optima_in_order(m: Metrics, s: Notebooks) -> Judged:
@@ -253,7 +266,7 @@ CLAIMS = (
     ),
     Claim(
         "Sec. 4, Fig. 6",
-        "Without sampling noise the model only sharpens its start",
+        "Without sampling noise the model does nothing but sharpen its start",
         "correlation of the blurred sample with an early state: above {s.claims.sharpens:g}, and "
         "above that with noise",
         "07-noise-scale",

@@ -91,6 +91,7 @@ class Figure(NamedTuple):
         alt: what can be seen, for those who cannot see it.
         heading: the heading above it.
         source: its provenance, as `Results.figure` wrote it into the file.
+        width: on the page.
     """
 
     chapter: str
@@ -98,6 +99,7 @@ class Figure(NamedTuple):
     alt: str
     heading: str
     source: str
+    width: str
 
     @property
     def label(self) -> str:
@@ -183,10 +185,12 @@ def gather(source: Path) -> None:
         notebook.cells.append(parameters(path.stem, settings))
         nbformat.write(notebook, source / "chapters" / path.name)
     films = film(settings, source / "extra" / "videos")
+    main = settings.notebooks.blurring_diffusion.inverse_heat
     readme = (project / "README.md").read_text()
     known = {
         "settings": settings,
         "chapters": [path.stem for path in paths],
+        "others": [path.stem for path in paths if parts(path.stem)[1] not in (None, main)],
         "judged": judged,
         "verdicts": [claims.SUPPORTED, claims.CONTRADICTED, claims.UNTESTABLE],
         "fid": measured("13-fid-tables"),
@@ -238,6 +242,10 @@ def chapter(
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             heading = [heading, *re.findall(r"^#+ (.*)$", cell.source, re.MULTILINE)][-1]
+            # Sphinx wraps formulas of several lines in an environment that allows no number.
+            cell.source = re.sub(
+                r"\$\$.*?\$\$", lambda m: m[0].replace(r"\\", r"\cr "), cell.source, flags=re.S
+            )
             continue
         tags = cell.metadata.setdefault("tags", [])
         tags.append(
@@ -253,15 +261,16 @@ def chapter(
             )
         png = project / "results" / "figures" / stem / f"{name[1]}.png"
         with Image.open(png) as image:
-            source = image.text["Source"]
+            # At 110 pixels an inch, so that letters are of one size in all figures.
+            source, width = image.text["Source"], round(110 / 150 * image.width)
         alt = described[key] + (f" Experiment {experiment}." if experiment else "")
-        figure = Figure(stem, name[1], alt, heading, source)
+        figure = Figure(stem, name[1], alt, heading, source, f"{width}px")
         for output in cell.outputs:
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = base64.b64encode(png.read_bytes()).decode()
         cell.metadata["mystnb"] = {
             # With a width it becomes a link to the whole picture.
-            "image": {"alt": alt, "width": "100%"},
+            "image": {"alt": alt, "width": figure.width},
             "figure": {"name": figure.label, "caption": f"From the cell above, {figure.made_by}"},
         }
         yield figure
@@ -317,7 +326,7 @@ def placed(figures: dict[tuple[str, str], Figure], chapter: str, name: str, capt
     if found is None:
         raise ProjectError(f"the page shows {chapter}/{name}, which no notebook made")
     return (
-        f":::{{figure}} /figures/{chapter}/{name}.png\n:alt: {found.alt}\n:width: 100%\n\n"
+        f":::{{figure}} /figures/{chapter}/{name}.png\n:alt: {found.alt}\n:width: {found.width}\n\n"
         f"{caption} {{ref}}`Cell of {chapter} <{found.label}>`, {found.made_by}.\n:::"
     )
 
@@ -346,7 +355,11 @@ def paper_table(
         what, _, of = shows.partition(" | ")
         links = [start + ", ".join(found) for start, found in ours[number].items()]
         if experiment := re.fullmatch("03-samples-(.*)", of):
-            of = of if experiment[1] in settings.run else f"made once `run` has `{experiment[1]}`"
+            of = (
+                of
+                if experiment[1] in settings.run
+                else f"not made: needs `{experiment[1]}` in `run`"
+            )
         if of:
             links.append(f"[{of}](chapters/{of}.ipynb)" if re.match(r"\d\d-", of) else of)
         rows.append((number, what, "; ".join(links)))

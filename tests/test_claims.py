@@ -47,12 +47,13 @@ def bend(difference):
 
 
 def fine(power):
-    return {"fine_power": {"1.4": power}, "fine_power_half_interval": {"1.4": 0.2}}
+    powers = {"0": 0.2, "1": 0.8, "1.4": power}
+    return {"fine_power": powers, "fine_power_half_interval": {"1.4": 0.2}}
 
 
 def kept(still, noisy=0.7):
     correlations = {"0": still, "2.5": noisy}
-    return {
+    return fine(1.0) | {
         "correlation_after_blurring_back": correlations,
         "correlation_half_interval": {"0": 0.002, "2.5": 0.1},
     }
@@ -63,7 +64,8 @@ def alpha(mean, half):
 
 
 def shape(gate=LEGIBLE, **changes):
-    return {"shape": SHARES | changes, "shape_half_interval": KNOWN, "legibility": gate}
+    shares = {"shape": SHARES | changes, "shape_half_interval": KNOWN}
+    return shares | {"colour": {"columns": 0.9}, "legibility": gate}
 
 
 def fall(share):
