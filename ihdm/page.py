@@ -152,6 +152,7 @@ def build() -> Path:
         (work / "site" / name).unlink(missing_ok=True)
     shutil.rmtree(site, ignore_errors=True)
     shutil.move(work / "site", site)
+    shutil.rmtree(work)
     return site / "index.html"
 
 
