@@ -9,7 +9,6 @@ and asks for nothing outside of it.
 import base64
 import importlib.resources
 import io
-import json
 import re
 import shutil
 from collections import defaultdict
@@ -20,16 +19,14 @@ from typing import Any, NamedTuple
 
 import jinja2
 import nbformat
-import numpy as np
-import torch
 from nbconvert.filters import strip_ansi
 from nbformat.reader import NotJSONError
 from PIL import Image
 from ruamel.yaml import YAML
 from sphinx.application import Sphinx
 
-from ihdm import claims, params, spectrum, videos
-from ihdm.results import filmed, measured
+from ihdm import claims, films, params
+from ihdm.results import measured
 from ihdm.settings import Params, ProjectError
 
 __all__ = ["Figure", "build", "gather"]
@@ -63,23 +60,9 @@ SPHINX = {
     "nb_render_markdown_format": "myst",
     "pygments_style": "a11y-high-contrast-light",
 }
-SPRITE_SIDE, STRIP = (
-    128,
-    16_000,
-)  # pixels of a frame of the slider, and of all: browsers have limits
-POWER = (1e-8, 1e4)  # between which spectra are drawn
 TEMPLATES = jinja2.Environment(
     undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-MODELS = {"inverse_heat": "Inverse heat dissipation", "denoising": "DDPM", "blurring": "BDM"}
-
-
-class Video(NamedTuple):
-    """A film of the page: its file without ending, and its size in pixels."""
-
-    file: str
-    width: int
-    height: int
 
 
 class Figure(NamedTuple):
@@ -185,7 +168,6 @@ def gather(source: Path) -> None:
         notebook.cells.insert(1, summary(path.stem, described["chapters"], settings, judged))
         notebook.cells.append(parameters(path.stem, settings))
         nbformat.write(notebook, source / "chapters" / path.name)
-    films = film(settings, source / "extra" / "videos")
     main = settings.notebooks.blurring_diffusion.inverse_heat
     readme = (project / "README.md").read_text()
     known = {
@@ -196,9 +178,9 @@ def gather(source: Path) -> None:
         "verdicts": [claims.SUPPORTED, claims.CONTRADICTED, claims.UNTESTABLE],
         "fid": measured("13-fid-tables"),
         "likelihood": measured("14-likelihood"),
-        "films": films,
-        "models": MODELS,
-        "scrub": scrub(settings, source / "static"),
+        "films": films.write(settings, source / "extra" / "videos"),
+        "models": films.MODELS,
+        "scrub": films.slider(settings, source / "static"),
         "paper": paper_table(described["paper"], figures.values(), settings),
         "figure": partial(placed, figures),
         "readme": partial(section, readme),
@@ -372,76 +354,6 @@ def numbers(heading: str) -> Iterator[str]:
     for group in re.findall(r"\(Figs?\. ([^)]*)\)", heading):
         for first, last in re.findall(r"(\d+)(?:-(\d+))?", group):
             yield from map(str, range(int(first), int(last or first) + 1))
-
-
-def film(settings: Params, folder: Path) -> dict[str, Video]:
-    """Writes the videos; gives each by what it shows."""
-    films = {}
-
-    def write(name: str, frames: np.ndarray) -> None:
-        height, width = videos.write(frames, folder / f"{name}.mp4")
-        films[name] = Video(f"videos/{name}", width, height)
-
-    for experiment in settings.run:
-        found = filmed(experiment)
-        write(experiment, videos.mosaic(found["sequences"], 4))
-        process = settings.experiments[experiment].process
-        # Elsewhere a start is noise, or what grows from it is no image.
-        if process.kind == "inverse_heat" and process.sigma > 0:
-            write(f"{experiment}-shared", videos.mosaic(found["shared"], 4))
-    compared = [filmed(name)["sequences"] for name in together(settings)]
-    write("together", videos.side_by_side([videos.mosaic(u[:, :6], 2) for u in compared]))
-    shown, between = settings.notebooks.interpolation, filmed("10-interpolation")
-    # There and back, so that the film can run in a circle.
-    paths = [between[name] for name in (shown.inverse_heat, shown.denoising)]
-    paths = [videos.mosaic(torch.cat([u, u.flip(0)]), 2) for u in paths]
-    write("interpolation", videos.side_by_side(paths))
-    return films
-
-
-def together(settings: Params) -> list[str]:
-    """The experiments that are shown on one clock: one of each process, on the same data."""
-    shown = settings.notebooks.blurring_diffusion
-    return [shown.inverse_heat, shown.denoising, shown.blurring]
-
-
-def scrub(settings: Params, folder: Path) -> dict[str, Any]:
-    """What the slider shows: for each model a strip of its frames, and its spectrum at each."""
-    rows, spectra = [], []
-    for kind, name in zip(MODELS, together(settings), strict=True):
-        found = filmed(name)
-        width, height = sprite(found["sequences"], folder / f"scrub-{kind}.png")
-        # A model that has failed leaves the range of half precision, and then that of the drawing.
-        psd = [spectrum.radial_psd(u.nan_to_num()) for u in found["sequences"]]
-        spectra.append(torch.stack([power[1:] for _, power in psd]).clamp(*POWER).log10())
-        about = {"kind": kind, "name": MODELS[kind], "experiment": name}
-        levels = found["levels"].tolist()
-        rows.append(about | {"levels": levels, "width": width, "height": height})
-    # All are of one data set, and so of the same frequencies.
-    x = psd[0][0][1:].log10()
-    x = 200 * (x - x[0]) / (x[-1] - x[0])
-    low, high = min(u.min() for u in spectra).floor(), max(u.max() for u in spectra).ceil()
-    for row, power in zip(rows, spectra, strict=True):
-        row["paths"] = [
-            "M" + "L".join(f"{a:.0f} {b:.0f}" for a, b in zip(x, y, strict=True))
-            for y in (120 * (high - power) / (high - low)).tolist()
-        ]
-        row["json"] = json.dumps({"levels": row["levels"], "paths": row["paths"]})
-    frames = len(levels)
-    return {"rows": rows, "frames": frames, "first": 2 * frames // 3}
-
-
-def sprite(sequences: torch.Tensor, path: Path) -> tuple[int, int]:
-    """Writes the frames of the first sequence side by side; gives the size of one."""
-    edge = videos.GAP
-    frames = videos.mosaic(sequences[:, :1], 1, 1)[:, edge:-edge, edge:-edge]
-    limit = min(SPRITE_SIDE, STRIP // len(frames))
-    strip = []
-    for frame in map(Image.fromarray, frames):
-        frame.thumbnail((limit, limit))
-        strip.append(np.asarray(frame))
-    Image.fromarray(np.concatenate(strip, axis=1)).save(path, optimize=True)
-    return frame.size
 
 
 def main() -> None:
