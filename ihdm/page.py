@@ -175,6 +175,7 @@ def gather(source: Path) -> None:
         "chapters": [path.stem for path in paths],
         "others": [path.stem for path in paths if parts(path.stem)[1] not in (None, main)],
         "judged": judged,
+        "of_papers": sum(not claim.place.startswith("ours") for claim, _ in judged),
         "verdicts": [claims.SUPPORTED, claims.CONTRADICTED, claims.UNTESTABLE],
         "fid": measured("13-fid-tables"),
         "likelihood": measured("14-likelihood"),
