@@ -101,18 +101,26 @@ def drawing(experiment: str) -> widgets.Widget:
         "seed": widgets.IntSlider(0, min=0, max=99, description="seed"),
         "start": widgets.IntSlider(0, min=0, max=99, description="start"),
     }
-    screen, told = widgets.Image(format="png"), widgets.Label("press the button")
-    button = widgets.Button(description="draw")
+    screen = widgets.Image(format="png", layout=widgets.Layout(width=f"{SCREEN}px"))
+    button, told = widgets.Button(description="draw"), widgets.Label()
 
-    def draw(delta: float, seed: int, start: int) -> None:
+    def show(k: int, u_k: Tensor) -> None:
+        told.value = f"level {k} of {process.K}"
+        screen.value = png(Image.fromarray(videos.mosaic(u_k[None].cpu(), 1, SCREEN)[0]).save)
+
+    def begin(delta: float, seed: int, start: int) -> tuple[InverseHeat, Tensor]:
         chosen = InverseHeat(process.heat, process.sigma, delta * process.sigma)
         u_K = sampling.starts(chosen, images.train, 0, [start])
+        show(process.K, u_K)
+        return chosen, u_K
+
+    def draw(delta: float, seed: int, start: int) -> None:
+        chosen, u_K = begin(delta, seed, start)
         noise = sampling.noises(u_K.shape[1:], seed, [start])
         for step in sampling.reverse(chosen, network, u_K.to(device), noise):
-            told.value = f"level {step.k} of {chosen.K}"
-            picture = Image.fromarray(videos.mosaic(step.state[None].cpu(), 1, SCREEN)[0])
-            screen.value = png(picture.save)
+            show(step.k, step.state)
 
+    follow(controls, begin)
     button.on_click(lambda _: draw(**values(controls)))
     return widgets.VBox([*controls.values(), button, told, screen])
 

@@ -68,10 +68,13 @@ def drawing(ready):
 def test_the_button_draws_what_the_controls_say(drawing):
     button, (delta,) = parts(drawing, Button)[0], parts(drawing, FloatSlider)
     seed, start = parts(drawing, IntSlider)
+    K = params.load().experiments["mnist"].process.K
+    prior, told = seen(drawing), parts(drawing, Label)[0]
+    assert told.value == f"level {K} of {K}"
     button.click()
     first = seen(drawing)
-    K = params.load().experiments["mnist"].process.K
-    assert parts(drawing, Label)[0].value.endswith(f"of {K}")
+    assert told.value == f"level 0 of {K}"
+    assert not np.array_equal(prior, first)
     button.click()
     assert np.array_equal(first, seen(drawing))
     seed.value = 1
