@@ -48,7 +48,7 @@ SPHINX = {
     "html_show_search_summary": False,
     "html_show_sphinx": False,
     "html_show_copyright": False,
-    "myst_enable_extensions": ["amsmath", "colon_fence", "dollarmath"],
+    "myst_enable_extensions": ["colon_fence", "dollarmath"],
     "mathjax_path": MATHJAX,
     # Formulas stay out of the way of the tab key; what they say is there as MathML.
     "mathjax3_config": {"options": {"enableMenu": False}, "svg": {"scale": 0.9}},
@@ -168,12 +168,13 @@ def gather(source: Path) -> None:
         notebook.cells.insert(1, summary(path.stem, described["chapters"], settings, judged))
         notebook.cells.append(parameters(path.stem, settings))
         nbformat.write(notebook, source / "chapters" / path.name)
-    main = settings.notebooks.blurring_diffusion.inverse_heat
+    shown_first = settings.notebooks.blurring_diffusion.inverse_heat
     readme = (project / "README.md").read_text()
     known = {
         "settings": settings,
+        "shown_first": shown_first,
         "chapters": [path.stem for path in paths],
-        "others": [path.stem for path in paths if parts(path.stem)[1] not in (None, main)],
+        "others": [path.stem for path in paths if parts(path.stem)[1] not in (None, shown_first)],
         "judged": judged,
         "of_papers": sum(not claim.place.startswith("ours") for claim, _ in judged),
         "verdicts": [claims.SUPPORTED, claims.CONTRADICTED, claims.UNTESTABLE],
@@ -290,9 +291,8 @@ def parameters(stem: str, settings: Params) -> nbformat.NotebookNode:
     short, experiment = parts(stem)
     key = short[3:].replace("-", "_")
     section = settings.notebooks.model_dump(mode="json").get(key, {})
-    names = [name for name in settings.run if name in section.values()]
-    if experiment:
-        names = [experiment]
+    used = [experiment] if experiment else section.values()
+    names = [name for name in settings.run if name in used]
     shown: dict[str, Any] = {"notebooks": {key: section}}
     if names:
         described = {name: settings.experiments[name].model_dump(mode="json") for name in names}
@@ -336,16 +336,13 @@ def paper_table(
             ours[number][f"{text}: " if experiment else ""].append(link)
     rows = []
     for number, shows in paper.items():
-        what, _, of = shows.partition(" | ")
+        what, _, more = shows.partition(" | ")
         links = [start + ", ".join(found) for start, found in ours[number].items()]
-        if experiment := re.fullmatch("03-samples-(.*)", of):
-            of = (
-                of
-                if experiment[1] in settings.run
-                else f"not made: needs `{experiment[1]}` in `run`"
-            )
-        if of:
-            links.append(f"[{of}](chapters/{of}.ipynb)" if re.match(r"\d\d-", of) else of)
+        experiment = parts(more)[1]
+        if experiment and experiment not in settings.run:
+            links.append(f"not made: needs `{experiment}` in `run`")
+        elif more:
+            links.append(f"[{more}](chapters/{more}.ipynb)")
         rows.append((number, what, "; ".join(links)))
     return rows
 

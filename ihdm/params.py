@@ -227,12 +227,11 @@ def _of_settings(raw: dict[str, Any], run: dict[str, str]) -> Iterator[str]:
     """Whether the values that a notebook shows exist in what it shows."""
     described = {name: _part(raw, "experiments", name, "process") for name in run}
     levels = {n: p.K + 1 for n, d in described.items() if (p := _valid(AnyProcess, d))}
-    frames = _part(raw, "notebooks", "samples").get("frames")
+    samples = _part(raw, "notebooks", "samples")
+    frames, drawn, filmed = (samples.get(key) for key in ("frames", "samples", "film_samples"))
     if levels and isinstance(frames, int) and frames > min(levels.values()):
         name = min(levels, key=levels.get)
         yield f"notebooks.samples.frames: '{name}' has only {levels[name]} levels to show"
-    drawn = _part(raw, "notebooks", "samples").get("samples")
-    filmed = _part(raw, "notebooks", "samples").get("film_samples")
     if isinstance(drawn, int) and isinstance(filmed, int) and filmed > drawn:
         yield f"notebooks.samples.film_samples: more than the {drawn} samples that are drawn"
     for notebook, key, each in REUSED:
