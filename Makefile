@@ -1,6 +1,6 @@
 # `make` lists the targets. PYTHON=/path/to/python chooses the interpreter for .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test digits lab page compare clean
+.PHONY: help setup repro test check digits lab page compare clean
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3 python,$(if $(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes),$(p))))
@@ -8,6 +8,7 @@ PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3 pytho
 help:
 	@echo 'make repro    set up, then make every figure and number (dvc repro)'
 	@echo 'make test     set up, then run the tests'
+	@echo 'make check    lint, formatting and types'
 	@echo 'make digits   set up, then only the samples of one model'
 	@echo 'make lab      JupyterLab on the notebooks'
 	@echo 'make page     make the page and serve it on this machine'
@@ -40,6 +41,11 @@ digits: setup
 test: setup
 	python -m pytest
 
+check: setup
+	ruff check
+	ruff format --check
+	mypy
+
 lab: setup
 	jupyter lab --notebook-dir=notebooks
 
@@ -51,7 +57,7 @@ compare: setup
 	dvc metrics diff --all HEAD
 
 clean:
-	rm -rf build site dvc_plots .pytest_cache .ruff_cache .hypothesis
+	rm -rf build site dvc_plots .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find ihdm tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 	@echo 'Kept: .venv (installed packages), data and results (outputs of the pipeline),'
 	@echo 'state (trained weights and checkpoints; delete it to train anew) and .dvc/cache (dvc gc prunes it).'

@@ -1,7 +1,6 @@
 """A companion to *Generative Modelling With Inverse Heat Dissipation* (arXiv 2206.13397).
 
-Data flows one way through the modules: `params` -> `datasets` -> `heat` -> `processes` -> `unet`
--> `loop` -> `checkpoints` -> `training` -> `sampling` -> measures -> `figures` -> `results`.
+The method is here at the front: `heat` -> `processes` -> `loop` -> `sampling`. Rooms hold the rest,
+and data flows one way through them: `settings` -> `data` -> the method -> `model` -> `measures` ->
+`pipeline` -> `show`.
 """
-
-__version__ = "0.1.0"

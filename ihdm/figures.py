@@ -14,6 +14,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, SymLogNorm
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 from torch import Tensor
 
@@ -96,12 +97,19 @@ def grid(pictures: Tensor, columns: int) -> Figure:
     ratio = pictures.shape[2] / pictures.shape[3]
     size = (COLUMN_WIDTH, COLUMN_WIDTH * ratio * rows / columns)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    packed(figure, 0.01)
     for place in axes.flat:
         place.set_axis_off()
     for place, picture in zip(axes.flat, pictures, strict=False):
         image(place, picture)
     return figure
+
+
+def packed(figure: Figure, pad: float) -> None:
+    """Sets the gaps between the pictures of a figure, in inches."""
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(w_pad=pad, h_pad=pad, wspace=0, hspace=0)
 
 
 def strips(
@@ -118,11 +126,11 @@ def strips(
     """
     columns = max(len(row) for row in rows)
     first = next(cell for row in rows for cell in row if cell is not None)
-    _, H, W = getattr(first, "picture", first).shape
+    _, H, W = (first.picture if isinstance(first, Signed) else first).shape
     side = COLUMN_WIDTH / (columns + (0.8 if row_labels else 0))
     height = side * H / W * len(rows) + (0.3 if column_labels else 0)
     figure, axes = plt.subplots(len(rows), columns, figsize=(COLUMN_WIDTH, height), squeeze=False)
-    figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
+    packed(figure, 0.015)
     for index, row in enumerate(rows):
         for column in range(columns):
             picture = row[column] if column < len(row) else None
@@ -147,8 +155,7 @@ def graphical_models() -> Figure:
     hangs on u_0 alone (Eq. 4); in a diffusion model the forward process is a Markov chain.
     """
     names = [r"$u_K$", r"$\cdots$", r"$u_2$", r"$u_1$", r"$u_0$"]
-    size = {"figsize": (COLUMN_WIDTH, 3.6), "height_ratios": (1.25, 0.85)}
-    figure, panels = plt.subplots(2, 1, **size)
+    figure, panels = plt.subplots(2, figsize=(COLUMN_WIDTH, 3.6), height_ratios=(1.25, 0.85))
     forward, reverse = sns.color_palette()[0], "black"
     for axes, markov in zip(panels, (False, True), strict=True):
         for place, name in enumerate(names):

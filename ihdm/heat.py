@@ -19,7 +19,7 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 __all__ = [
     "HeatEquation",
@@ -28,6 +28,7 @@ __all__ = [
     "finite_differences",
     "frequencies",
     "laplacian",
+    "log_decay",
     "operator",
     "to_frequencies",
     "to_pixels",
@@ -62,6 +63,22 @@ def frequencies(size: int) -> Tensor:
         (size,) float64, radians per pixel.
     """
     return math.pi / size * torch.arange(size, dtype=torch.float64)
+
+
+def log_decay(height: int, width: int, sigma_blur: Tensor) -> Tensor:
+    """`-lambda t`, the logarithm of the heat kernel, with `t = sigma_blur^2 / 2` (Eqs. 21, 23).
+
+    Args:
+        height: image height H in pixels.
+        width: image width W in pixels.
+        sigma_blur: (...) float64 widths of the blur in pixels.
+
+    Returns:
+        (..., H, W) float64 on the device of `sigma_blur`, zero at frequency zero.
+    """
+    squared = frequencies(height)[:, None] ** 2 + frequencies(width) ** 2
+    time = sigma_blur**2 / 2
+    return -squared.to(time.device) * time[..., None, None]
 
 
 @lru_cache(maxsize=16)
@@ -104,13 +121,12 @@ def operator(size: int, sigma_blur: Tensor) -> Tensor:
         sigma_blur: (B,) real blur widths in pixels, zero or more.
 
     Returns:
-        (B, size, size) float64 symmetric matrices, on the device of `sigma_blur` where that
-        device has float64 and on the CPU otherwise.
+        (B, size, size) float64 symmetric matrices, on the device of `sigma_blur` if that device has
+        float64, and on the CPU otherwise.
     """
-    time = sigma_blur.detach().to("cpu", torch.float64) ** 2 / 2
     basis = cosine_basis(size)
-    decay = torch.exp(-(frequencies(size) ** 2) * time[:, None])
-    table = basis.T @ (decay[:, :, None] * basis)
+    decay = log_decay(size, 1, sigma_blur.detach().to("cpu", torch.float64)).exp()
+    table = basis.T @ (decay * basis)
     return table if sigma_blur.device.type == "mps" else table.to(sigma_blur.device)
 
 
@@ -140,11 +156,11 @@ def blur_schedule(K: int, sigma_min: float, sigma_max: float) -> Tensor:
     return torch.cat([torch.zeros(1, dtype=torch.float64), log_widths.exp().flip(0)])
 
 
-class HeatEquation(nn.Module):
+class HeatEquation:
     """The forward process F(t_k) of Eqs. 2 and 23 on images of one size.
 
-    The tables are computed in float64 and kept for each device and precision that asks, so the
-    module works on any device without being moved there.
+    The tables are computed in float64 and kept for each device and precision that asks, so it
+    works on any device without being moved there.
 
     Args:
         height: image height H in pixels.
@@ -153,7 +169,6 @@ class HeatEquation(nn.Module):
     """
 
     def __init__(self, height: int, width: int, sigma_blur: Tensor):
-        super().__init__()
         self.height, self.width = height, width
         self.sigma_blur = sigma_blur.detach().to("cpu", torch.float64)
         rows = operator(height, self.sigma_blur)
@@ -189,8 +204,8 @@ class HeatEquation(nn.Module):
             raise ValueError(f"levels must lie in 0..{self.K}, not {levels.tolist()}")
         dtype = u.dtype if u.dtype in (torch.float32, torch.float64) else torch.float32
         rows, columns = self._table(u.device, dtype)
-        levels = levels.to(u.device).expand(len(u)) if isinstance(k, Tensor) else k
-        return separable(u.to(dtype), rows[levels], columns[levels]).to(u.dtype)
+        chosen = levels.to(u.device).expand(len(u)) if isinstance(k, Tensor) else k
+        return separable(u.to(dtype), rows[chosen], columns[chosen]).to(u.dtype)
 
     def _table(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         if (device, dtype) not in self._tables:

@@ -3,13 +3,13 @@
     theta <- Adam(theta, grad of mean_b loss(theta; u_0^b, k^b, eps^b)),   k uniform
     ema   <- decay * ema + (1 - decay) * theta
 
-Whatever step n draws comes from generators that are seeded by (seed, n), and its images from a
-permutation that is seeded by (seed, epoch). The step number therefore stands for the states of all
-generators and the position in the data, and a resumed run continues as if it had never stopped.
+Step n draws from generators seeded by (seed, n), and takes its images from a permutation seeded by
+(seed, epoch). The step number therefore stands for the states of all generators and the position in
+the data, and a resumed run continues as if it had never stopped.
 
-A batch may be divided among processes, and in each of them among passes through the network. All of
-them draw the levels and the noise of the whole batch and take their share, so that the gradient is
-that of one pass, up to rounding and the draws of dropout.
+A batch may be divided among processes, and in each process among passes through the network. Every
+process draws the levels and the noise of the whole batch and takes its share, so that the gradient
+is that of one pass, up to rounding and the draws of dropout.
 """
 
 from collections.abc import Iterator
@@ -25,21 +25,26 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ihdm import seeds
-from ihdm.datasets import Images, to_unit
-from ihdm.precision import Autocast
+from ihdm import processes, seeds
+from ihdm.pixels import UInt8, to_unit
+from ihdm.precision import Autocast, memory_format
 from ihdm.processes import Process
-from ihdm.settings import Train
+from ihdm.settings import Experiment, Train
+from ihdm.unet import UNet
 
-__all__ = ["Idle", "Report", "State", "held_out_loss", "level_losses", "steps"]
+__all__ = ["Idle", "Report", "State", "begin", "held_out_loss", "level_losses", "steps"]
 
 HELD_OUT_IMAGES = 256
 # Images whose noise comes from one generator.
 BLOCK = 64
 
 
+# A row of logged figures; a published checkpoint has no training loss.
+Row = dict[str, float | None]
+
+
 class Report(NamedTuple):
-    """What one step did.
+    """The outcome of one step.
 
     Attributes:
         step: its number, from 1.
@@ -58,7 +63,7 @@ class State:
 
     Attributes:
         network: f_theta, being trained.
-        ema: the moving average of its weights (torch's own), which is what is used afterwards.
+        ema: the moving average of its weights (torch's own), which is used after training.
         optimizer: Adam with its moments.
         step: number of steps done.
         history: rows of logged figures.
@@ -69,14 +74,25 @@ class State:
     ema: AveragedModel
     optimizer: torch.optim.Optimizer
     step: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[Row] = field(default_factory=list)
     pending: list[float] = field(default_factory=list)
 
     @classmethod
-    def fresh(cls, network: nn.Module, settings: Train) -> "State":
+    def fresh(cls, network: nn.Module, train: Train) -> "State":
         """The state before the first step, with Adam as in App. B.1."""
-        ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
-        return cls(network, ema, torch.optim.Adam(network.parameters(), settings.learning_rate))
+        ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(train.ema))
+        return cls(network, ema, torch.optim.Adam(network.parameters(), train.learning_rate))
+
+    def log(self, report: Report, held_out: float) -> None:
+        """Adds a row to the history, with the mean training loss since the last row."""
+        self.history.append(
+            {
+                "step": report.step,
+                "training": sum(self.pending) / len(self.pending),
+                "held_out": held_out,
+                "learning_rate": report.learning_rate,
+            }
+        )
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -95,55 +111,75 @@ class State:
         self.step, self.history, self.pending = saved["step"], saved["history"], saved["pending"]
 
 
+def begin(
+    experiment: Experiment, shape: tuple[int, int, int], device: torch.device
+) -> tuple[Process, State]:
+    """The process of an experiment, and the state of its training before the first step.
+
+    Args:
+        experiment: the validated description.
+        shape: (C, H, W) of an image.
+        device: where to train.
+    """
+    train, delta = experiment.train, experiment.sampling.delta
+    torch.manual_seed(train.seed)
+    checkpointing = train.activation_checkpointing
+    sizes = experiment.network.model_dump()
+    network = UNet(shape[0], **sizes, activation_checkpointing=checkpointing)
+    network.to(device).to(memory_format=memory_format(train))
+    process = processes.make(*shape[1:], delta=delta, **experiment.process.model_dump())
+    return process, State.fresh(network, train)
+
+
 def steps(
     process: Process,
     state: State,
-    images: NDArray[np.uint8],
-    settings: Train,
+    images: UInt8,
+    train: Train,
     accelerator: Accelerator,
 ) -> Iterator[Report]:
-    """Trains from where the state stands to the end of the budget, one step at a time (Alg. 1).
+    """Trains from the state's step to the end of the budget, one step at a time (Alg. 1).
 
     Args:
         process: the process to learn.
         state: changed in place; it is whole whenever a report is yielded.
         images: (N, C, H, W) uint8 training images.
-        settings: budget, batch, rates and seed.
-        accelerator: names the device, and the place of this process among several.
+        train: budget, batch, rates and seed.
+        accelerator: names the device, and the rank of this process among several.
 
     Yields:
-        A report after each step. Where loss or gradient is not finite, a report whose loss is not
-        finite ends the loop, and that step changes nothing.
+        A report after each step. If loss or gradient is not finite, that step changes nothing, and
+        a report with a loss that is not finite ends the loop.
     """
     device = accelerator.device
-    # Where there are several processes, it averages their gradients.
+    # With several processes, it averages their gradients.
     shared = accelerator.prepare_model(state.network)
-    network = Autocast(shared, settings, device)
-    while state.step < settings.steps:
+    network = Autocast(shared, train, device)
+    while state.step < train.steps:
         state.network.train()
-        rate = learning_rate(state.step, settings)
+        rate = learning_rate(state.step, train)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        draws = seeds.generator(settings.seed, seeds.DRAWS, state.step)
-        levels = process.levels(settings.batch, draws)
-        noise = torch.randn((settings.batch, *images.shape[1:]), generator=draws)
-        chosen = batch_indices(state.step, len(images), settings)
-        mirrored = flips(state.step, settings)
-        dropout = seeds.derived(settings.seed, seeds.DROPOUT, state.step)
+        draws = seeds.generator(train.seed, seeds.DRAWS, state.step)
+        levels = process.levels(train.batch, draws)
+        noise = torch.randn((train.batch, *images.shape[1:]), generator=draws)
+        chosen = batch_indices(state.step, len(images), train)
+        mirrored = flips(state.step, train)
+        dropout = seeds.derived(train.seed, seeds.DROPOUT, state.step)
         state.optimizer.zero_grad()
         total = torch.zeros((), device=device)
-        *others, last = passes(settings, accelerator)
+        *others, last = passes(train, accelerator)
         for part in (*others, last):
             u_0 = flipped(to_unit(images[chosen[part]]), mirrored[part]).to(device)
             torch.manual_seed(dropout + part.start)
             with nullcontext() if part is last else accelerator.no_sync(shared):
                 losses = process.loss(network, u_0, levels[part], noise[part])
-                loss = losses.sum() / settings.batch
-                # The average over processes of what each has of the sum, times their number.
+                loss = losses.sum() / train.batch
+                # Gradients are averaged over ranks; multiply by their number to recover the sum.
                 accelerator.backward(loss * accelerator.num_processes)
             total += loss.detach()
         parameters = state.network.parameters()
-        norm = accelerator.clip_grad_norm_(parameters, settings.gradient_clip).item()
+        norm = accelerator.clip_grad_norm_(parameters, train.gradient_clip).item()
         value = accelerator.reduce(total, "sum").item()
         if not (np.isfinite(value) and np.isfinite(norm)):
             yield Report(state.step + 1, value + norm, rate)
@@ -155,15 +191,15 @@ def steps(
         yield Report(state.step, value, rate)
 
 
-def learning_rate(step: int, settings: Train) -> float:
+def learning_rate(step: int, train: Train) -> float:
     """Linear warm-up from 0 (App. B.1), constant, then linear cool-down to 0.
 
     The paper has no cool-down (`cooldown = 0`); a budget of minutes gains from one.
     """
-    rising = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
-    left = settings.steps - step
-    falling = min(1.0, left / settings.cooldown) if settings.cooldown else 1.0
-    return settings.learning_rate * min(rising, falling)
+    rising = min(1.0, (step + 1) / train.warmup) if train.warmup else 1.0
+    left = train.steps - step
+    falling = min(1.0, left / train.cooldown) if train.cooldown else 1.0
+    return train.learning_rate * min(rising, falling)
 
 
 @lru_cache(maxsize=2)
@@ -171,25 +207,25 @@ def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, seeds.ORDER, epoch]).permutation(count)
 
 
-def batch_indices(step: int, count: int, settings: Train) -> NDArray[np.int64]:
+def batch_indices(step: int, count: int, train: Train) -> NDArray[np.int64]:
     """The images of a step: the next `batch` ones in a sequence of seeded permutations."""
-    positions = np.arange(step * settings.batch, (step + 1) * settings.batch)
-    return np.array([epoch_order(settings.seed, p // count, count)[p % count] for p in positions])
+    positions = np.arange(step * train.batch, (step + 1) * train.batch)
+    return np.array([epoch_order(train.seed, p // count, count)[p % count] for p in positions])
 
 
-def passes(settings: Train, accelerator: Accelerator) -> list[slice]:
+def passes(train: Train, accelerator: Accelerator) -> list[slice]:
     """The share of this process in a batch, in parts of at most `images_per_pass`."""
     rank, workers = accelerator.process_index, accelerator.num_processes
-    first, end = (settings.batch * r // workers for r in (rank, rank + 1))
-    size = settings.images_per_pass or settings.batch
+    first, end = (train.batch * r // workers for r in (rank, rank + 1))
+    size = train.images_per_pass or train.batch
     return [slice(start, min(start + size, end)) for start in range(first, end, size)]
 
 
-def flips(step: int, settings: Train) -> Tensor:
+def flips(step: int, train: Train) -> Tensor:
     """(batch,) which images of a step are mirrored."""
-    draws = seeds.generator(settings.seed, seeds.FLIPS, step)
-    chance = 0.5 if settings.flips else 0.0
-    return torch.rand(settings.batch, generator=draws) < chance
+    draws = seeds.generator(train.seed, seeds.FLIPS, step)
+    chance = 0.5 if train.flips else 0.0
+    return torch.rand(train.batch, generator=draws) < chance
 
 
 def flipped(u: Tensor, chosen: Tensor) -> Tensor:
@@ -197,7 +233,7 @@ def flipped(u: Tensor, chosen: Tensor) -> Tensor:
 
 
 class Idle(nn.Module):
-    """A network that does nothing, to compare with: f = 0."""
+    """A network that changes nothing, to compare with: f = 0."""
 
     def forward(self, u: Tensor, k: Tensor) -> Tensor:
         return torch.zeros_like(u)
@@ -207,7 +243,7 @@ class Idle(nn.Module):
 def level_losses(
     process: Process,
     network: nn.Module,
-    images: NDArray[np.uint8],
+    images: UInt8,
     levels: Tensor,
     seed: int,
     at_once: int | None = None,
@@ -220,7 +256,7 @@ def level_losses(
         images: (N, C, H, W) uint8.
         levels: (N,) levels on the scale 0..K.
         seed: seed of the noise, so that two networks can be compared on the same draws.
-        at_once: images in one pass through the network; 64 where not given.
+        at_once: images in one pass through the network; 64 if not given.
 
     Returns:
         (N,) float32 sums of squares, on the CPU.
@@ -241,17 +277,17 @@ def level_losses(
     return torch.cat(losses)
 
 
-def held_out_loss(process: Process, network: nn.Module, images: Images, settings: Train) -> float:
-    """The mean loss of a network on tuning images, always with the same levels and noise.
+def held_out_loss(process: Process, network: nn.Module, images: UInt8, train: Train) -> float:
+    """The mean loss of a network on held-out images, always with the same levels and noise.
 
     Args:
         process: the process that the network was trained for.
         network: f_theta; set to evaluation mode.
-        images: the data set.
-        settings: the seed of levels and noise, and how many images fit into one pass.
+        images: (N, C, H, W) uint8 images to tune on, of which the first 256 are used.
+        train: the seed of levels and noise, and how many images fit into one pass.
     """
-    chosen = images.tune[:HELD_OUT_IMAGES]
-    draws = seeds.generator(settings.seed, seeds.HELD_OUT, len(chosen))
+    chosen = images[:HELD_OUT_IMAGES]
+    draws = seeds.generator(train.seed, seeds.HELD_OUT, len(chosen))
     levels = process.levels(len(chosen), draws)
-    at_once = settings.images_per_pass
-    return level_losses(process, network, chosen, levels, settings.seed, at_once).mean().item()
+    at_once = train.images_per_pass
+    return level_losses(process, network, chosen, levels, train.seed, at_once).mean().item()

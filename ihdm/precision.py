@@ -1,7 +1,7 @@
-"""bfloat16 where the hardware gains from it, and how images lie in memory.
+"""bfloat16 if the hardware gains from it, and how images lie in memory.
 
-On a CPU the former is where it has instructions for bfloat16 products; elsewhere they are emulated
-and slower than float32.
+A CPU gains if it has instructions for bfloat16 products; other CPUs emulate them, which is slower
+than float32.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ihdm.settings import Train
 
-__all__ = ["Autocast", "gains_from_bfloat16", "memory_format"]
+__all__ = ["Autocast", "gains_from_bfloat16", "memory_format", "resolved"]
 
 
 def gains_from_bfloat16(device: torch.device) -> bool:
@@ -22,9 +22,16 @@ def gains_from_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def memory_format(settings: Train) -> torch.memory_format:
+def resolved(train: Train, device: torch.device) -> str:
+    """`float32` or `bfloat16`: the precision of a training, with `auto` decided for a device."""
+    if train.precision != "auto":
+        return train.precision
+    return "bfloat16" if gains_from_bfloat16(device) else "float32"
+
+
+def memory_format(train: Train) -> torch.memory_format:
     """Whether the channels of a pixel lie side by side, which convolutions gain from."""
-    return torch.channels_last if settings.channels_last else torch.contiguous_format
+    return torch.channels_last if train.channels_last else torch.contiguous_format
 
 
 class Autocast(nn.Module):
@@ -32,17 +39,15 @@ class Autocast(nn.Module):
 
     Args:
         network: f_theta; called with (B, C, H, W) float32 images and (B,) levels.
-        settings: `precision`: "float32", "bfloat16", or "auto" for what the device gains from; and
+        train: its `precision` ("auto" means bfloat16 if the device gains from it) and
             `channels_last`.
-        device: where the network is.
+        device: the network's device.
     """
 
-    def __init__(self, network: nn.Module, settings: Train, device: torch.device):
+    def __init__(self, network: nn.Module, train: Train, device: torch.device):
         super().__init__()
-        self.network, self.layout = network, memory_format(settings)
-        self.enabled = settings.precision == "bfloat16" or (
-            settings.precision == "auto" and gains_from_bfloat16(device)
-        )
+        self.network, self.layout = network, memory_format(train)
+        self.enabled = resolved(train, device) == "bfloat16"
 
     def forward(self, u: Tensor, k: Tensor) -> Tensor:
         with torch.autocast(u.device.type, torch.bfloat16, enabled=self.enabled):

@@ -5,14 +5,16 @@ ordinary bar would become a line of its own.
 """
 
 import sys
-from collections.abc import Iterable, Iterator
-from typing import Any, TextIO
+from collections.abc import Iterable, Iterator, Sized
+from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
 __all__ = ["bar", "over"]
 
 SECONDS_BETWEEN_LINES = 10.0
+
+Item = TypeVar("Item")
 
 
 class Lines:
@@ -67,16 +69,18 @@ def bar(total: int, label: str, unit: str = "step", initial: int = 0, shown: boo
     )
 
 
-def over(values: Iterable[Any], label: str, unit: str, count: int | None = None) -> Iterator[Any]:
-    """Goes through values below a bar, which one value alone does not get.
+def over(values: Iterable[Item], label: str, unit: str, count: int | None = None) -> Iterator[Item]:
+    """Goes through values below a bar; a single value gets no bar.
 
     Args:
-        values: what to go through.
+        values: the values.
         label: what is being done.
-        unit: what a value is.
-        count: how many there are, where they have no length.
+        unit: the name of one value.
+        count: how many there are; needed if they have no length.
     """
-    count = len(values) if count is None else count
+    if count is None:
+        assert isinstance(values, Sized)
+        count = len(values)
     if count < 2:
         yield from values
         return

@@ -1,4 +1,4 @@
-"""Where a notebook's results go, and what says where they came from.
+"""The files of a notebook's results, with their provenance.
 
     results/figures/NAME/FIGURE.png     150 dpi, in git
     results/pdf/NAME/FIGURE.pdf         in the DVC cache
@@ -8,8 +8,8 @@
     results/films/EXPERIMENT.safetensors or NAME.safetensors
                                         in the DVC cache
 
-NAME is the notebook's name, with the experiment where it runs for each. A notebook that is run by
-hand shows its figures and writes nothing.
+NAME is the notebook's name, followed by the experiment if the notebook runs for each. A notebook
+that is run by hand shows its figures and writes nothing.
 """
 
 import csv
@@ -26,8 +26,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ihdm import params
-from ihdm.settings import ProjectError, Settings
+from ihdm.project import ProjectError, root
+from ihdm.settings import Settings, digest
 
 __all__ = ["Results", "drawn", "filmed", "measured"]
 
@@ -38,7 +38,7 @@ class Results:
     Args:
         notebook: its name without ending.
         folder: `results` in the pipeline, relative to the project; None writes nothing.
-        experiment: the experiment that the notebook runs for, where there is one.
+        experiment: the experiment that the notebook runs for, if there is one.
         settings: the descriptions that the results depend on, for provenance.
     """
 
@@ -49,12 +49,12 @@ class Results:
         experiment: str | None = None,
         settings: Sequence[Settings] = (),
     ):
-        self._folder = params.root() / folder if folder else None
+        self._folder = root() / folder if folder else None
         self._name = f"{notebook}-{experiment}" if experiment else notebook
         stage = os.environ.get("DVC_STAGE", "none")
         self._provenance = (
             f"notebook {notebook}; stage {stage}; experiment {experiment or 'none'}; "
-            f"parameters {params.digest(*settings)}"
+            f"parameters {digest(*settings)}"
         )
 
     def figure(self, figure: Figure, name: str) -> None:
@@ -70,7 +70,7 @@ class Results:
         pdf = self._file("pdf", self._name, f"{name}.pdf")
         title = f"{self._name}: {name}"
         # Neither file holds a date, so that the same figure has the same bytes.
-        own = {"Title": title, "Source": self._provenance}
+        own: dict[str, Any] = {"Title": title, "Source": self._provenance}
         figure.savefig(png, dpi=150, bbox_inches="tight", metadata=own)
         own = {"Title": title, "Subject": self._provenance, "CreationDate": None, "ModDate": None}
         figure.savefig(pdf, bbox_inches="tight", metadata=own)
@@ -110,7 +110,7 @@ class Results:
             shutil.copyfile(path, self._file("weights", f"{experiment}.safetensors"))
 
     def samples(self, states: Mapping[int, Tensor], experiment: str) -> None:
-        """Publishes what was drawn from an experiment, for the notebooks that compare; see `drawn`.
+        """Publishes samples of an experiment, for the notebooks that compare; see `drawn`.
 
         Args:
             states: level -> (N, C, H, W) states of the same samples.
@@ -121,11 +121,11 @@ class Results:
             save_file({str(k): u.contiguous() for k, u in states.items()}, path)
 
     def film(self, frames: Mapping[str, Tensor], name: str) -> None:
-        """Publishes images of which the page makes videos; see `filmed`.
+        """Publishes images from which the page makes videos; see `filmed`.
 
         Args:
-            frames: what they show -> (F, N, C, H, W) float32 in the order of time; they are stored
-                in half precision. Integers, as levels, are stored as they are.
+            frames: name -> (F, N, C, H, W) float32 in the order of time; they are stored in half
+                precision. Integers, as levels, are stored as they are.
             name: the experiment whose states they are, or the notebook.
         """
         if self._folder is not None:
@@ -134,6 +134,7 @@ class Results:
             save_file({key: u.contiguous() for key, u in stored.items()}, path)
 
     def _file(self, *parts: str) -> Path:
+        assert self._folder is not None
         path = self._folder.joinpath(*parts)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
@@ -148,7 +149,7 @@ def measured(stage: str) -> dict[str, Any]:
     Raises:
         ProjectError: they are missing or damaged.
     """
-    path = params.root() / "results" / "metrics" / f"{stage}.json"
+    path = root() / "results" / "metrics" / f"{stage}.json"
     try:
         return json.loads(path.read_text())
     except (FileNotFoundError, json.JSONDecodeError) as error:
@@ -168,13 +169,7 @@ def drawn(experiment: str) -> dict[int, Tensor]:
     Raises:
         ProjectError: they are missing or damaged.
     """
-    path = params.root() / "results" / "samples" / f"{experiment}.safetensors"
-    try:
-        states = load_file(path)
-    except (FileNotFoundError, SafetensorError) as error:
-        raise ProjectError(
-            f"{path} is missing or damaged ({error}): run `dvc repro --force samples@{experiment}`"
-        ) from None
+    states = tensors("samples", experiment, f"samples@{experiment}")
     return {k: states[str(k)] for k in sorted(map(int, states), reverse=True)}
 
 
@@ -182,21 +177,25 @@ def filmed(name: str) -> dict[str, Tensor]:
     """The frames that a notebook kept for videos.
 
     Args:
-        name: an experiment, for what `03-samples` kept of it, or `10-interpolation`.
+        name: an experiment, for the frames that `03-samples` kept, or `10-interpolation`.
 
     Returns:
-        What they show -> (F, N, C, H, W) float32 in the order of time; of an experiment
-        `sequences` and `shared`, with their `levels`, (F,) int64, beside them.
+        name -> (F, N, C, H, W) float32 in the order of time; of an experiment `sequences` and
+        `shared`, with their `levels`, (F,) int64, beside them.
 
     Raises:
         ProjectError: they are missing or damaged.
     """
-    path = params.root() / "results" / "films" / f"{name}.safetensors"
+    stage = name[3:] if re.match(r"\d\d-", name) else f"samples@{name}"
+    frames = tensors("films", name, stage)
+    return {key: u.float() if u.is_floating_point() else u for key, u in frames.items()}
+
+
+def tensors(kind: str, name: str, stage: str) -> dict[str, Tensor]:
+    path = root() / "results" / kind / f"{name}.safetensors"
     try:
-        frames = load_file(path)
+        return load_file(path)
     except (FileNotFoundError, SafetensorError) as error:
-        stage = name[3:] if re.match(r"\d\d-", name) else f"samples@{name}"
         raise ProjectError(
             f"{path} is missing or damaged ({error}): run `dvc repro --force {stage}`"
         ) from None
-    return {key: u.float() if u.is_floating_point() else u for key, u in frames.items()}

@@ -2,11 +2,11 @@
 
     u_K ~ p(u_K);   u_{k-1} ~ p_theta(u_{k-1} | u_k),   k = K ... 1;   no noise at the end
 
-What p_theta is, the process knows: for inverse heat dissipation, the mean plus noise of scale delta
-(Eq. 8). Every sample has random generators of its own, seeded by the seed of the set and the index
-of the sample: one for its prior state, one for its noise. So the draws of a sample do not depend on
+The process defines p_theta: for inverse heat dissipation, the mean plus noise of scale delta (Eq.
+8). Every sample has random generators of its own, seeded by the seed of the set and the index of
+the sample: one for its prior state, one for its noise. So the draws of a sample do not depend on
 the batch that it is in, and two samples can share either of the two. A sample can also lie between
-two others (App. D); see `interpolation`.
+two others (App. D); see `measures.interpolation`.
 """
 
 import math
@@ -18,11 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ihdm import progress, seeds
-from ihdm.datasets import to_unit
-from ihdm.processes import Process, Step
+from ihdm import seeds
+from ihdm.gaussian import Process, Step
+from ihdm.pixels import to_unit
 
-__all__ = ["Between", "Sample", "draw", "noises", "reverse", "starts"]
+__all__ = ["Between", "Sample", "Step", "noises", "reverse", "starts"]
 
 
 class Between(NamedTuple):
@@ -58,9 +58,9 @@ def reverse(
         network: its trained network, in evaluation mode.
         u_K: (B, C, H, W) prior states, from `process.prior`; or states at the level `k`.
         noise: unit-variance tensors of the shape of `u_K`, that of the first step first, one for
-            each step but the last (which adds none); drawn from `generator` where not given.
+            each step but the last (which adds none); drawn from `generator` if not given.
         generator: source of the noise; draws are made on its device.
-        k: the level of the given states, for a process that goes on from the middle; K where not
+        k: the level of the given states, for a process that goes on from the middle; K if not
             given.
 
     Yields:
@@ -151,46 +151,3 @@ def spherical(sample: Sample, drawn: dict[int, Tensor]) -> Tensor:
         return drawn[sample]
     a, b = drawn[sample.first], drawn[sample.second]
     return math.cos(sample.angle) * a + math.sin(sample.angle) * b
-
-
-def draw(
-    process: Process,
-    network: nn.Module,
-    u_K: Tensor,
-    seed: int,
-    samples: Sequence[Sample],
-    levels: Iterable[int] = (0,),
-    k: int | None = None,
-    batch: int = 64,
-) -> dict[int, Tensor]:
-    """Runs `reverse` over any number of samples in batches, with a progress bar.
-
-    Args:
-        process: the process to reverse.
-        network: its trained network, in evaluation mode; its device is used.
-        u_K: (N, C, H, W) prior states, or states at the level `k`.
-        seed: seed of the noise.
-        samples: (N,) index of each sample, which names its noise, or the two it lies between.
-        levels: the levels to keep.
-        k: the level of the given states; K where not given.
-        batch: samples at a time.
-
-    Returns:
-        For each of `levels` its (N, C, H, W) states, float32 on the CPU. The level that the states
-        came from is among those that can be kept.
-    """
-    k = process.K if k is None else k
-    device = next(network.parameters()).device
-    kept: dict[int, list[Tensor]] = {level: [] for level in levels}
-    batches = range(0, len(u_K), batch)
-    with progress.bar(k * len(batches), f"drawing {len(u_K)} samples") as bar:
-        for first in batches:
-            u = u_K[first : first + batch]
-            if k in kept:
-                kept[k].append(u)
-            noise = noises(u.shape[1:], seed, samples[first : first + batch])
-            for step in reverse(process, network, u.to(device), noise, k=k):
-                if step.k in kept:
-                    kept[step.k].append(step.state.cpu())
-                bar.update()
-    return {level: torch.cat(states) for level, states in kept.items()}

@@ -5,7 +5,7 @@
     e(k) = linear(SiLU(linear([cos(k w), sin(k w)])))        the embedding of the level k
 
 The order in which parameters are registered is that of the published checkpoints, which hold their
-EMA weights as a bare list (`checkpoints.load_published`).
+EMA weights as a bare list (`pipeline.published`).
 """
 
 import math
@@ -16,9 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ihdm.settings import Experiment
-
-__all__ = ["UNet", "from_params", "level_embedding"]
+__all__ = ["UNet", "level_embedding"]
 
 
 def level_embedding(k: Tensor, width: int) -> Tensor:
@@ -203,7 +201,7 @@ class UNet(nn.Module):
             x = self.through(module, torch.cat([x, skips.pop()], dim=1), embedding)
         return self.output_scale * self.last(x)
 
-    def through(self, stage: Stage, x: Tensor, embedding: Tensor) -> Tensor:
+    def through(self, stage: nn.Module, x: Tensor, embedding: Tensor) -> Tensor:
         if self.activation_checkpointing and self.training:
             return checkpoint(stage, x, embedding, use_reentrant=False)
         return stage(x, embedding)
@@ -227,17 +225,3 @@ def zeroed(layer: nn.Module) -> nn.Module:
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
-
-
-def from_params(experiment: Experiment, image_channels: int) -> UNet:
-    """The network that an experiment of params.yaml describes, with fresh weights.
-
-    Args:
-        experiment: the validated description.
-        image_channels: channels of the data set's images.
-    """
-    return UNet(
-        image_channels,
-        **experiment.network.model_dump(),
-        activation_checkpointing=experiment.train.activation_checkpointing,
-    )

@@ -16,7 +16,11 @@ import torch
 from filelock import FileLock
 from ruamel.yaml import YAML
 
-from ihdm import params, unet
+from ihdm import weights
+from ihdm.model import Model
+from ihdm.precision import Autocast
+from ihdm.settings import Train, load
+from ihdm.unet import UNet
 from tests.pipeline import REPOSITORY, run_pipeline
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -142,6 +146,15 @@ def finished_twice(smoke_source, tmp_path_factory):
 
 
 @pytest.fixture
+def finished(finished_twice, tmp_path, monkeypatch):
+    """A finished smoke project as the working directory."""
+    copy = tmp_path / "finished"
+    shutil.copytree(finished_twice[0], copy, symlinks=True)
+    monkeypatch.chdir(copy)
+    return copy
+
+
+@pytest.fixture
 def project(smoke_source, tmp_path, monkeypatch):
     """A fresh smoke project as the working directory."""
     copy = tmp_path / "project"
@@ -155,7 +168,7 @@ def prepared_source(smoke_source, tmp_path_factory):
     """The smoke project with its data prepared."""
     prepared = tmp_path_factory.mktemp("prepared") / "project"
     shutil.copytree(smoke_source, prepared)
-    subprocess.run([sys.executable, "-m", "ihdm.preparing"], cwd=prepared, check=True)
+    subprocess.run([sys.executable, "-m", "ihdm.data.prepare"], cwd=prepared, check=True)
     return prepared
 
 
@@ -166,6 +179,30 @@ def ready(prepared_source, tmp_path, monkeypatch):
     shutil.copytree(prepared_source, copy)
     monkeypatch.chdir(copy)
     return copy
+
+
+@pytest.fixture
+def trained(ready):
+    """A smoke project with weights that have learned nothing."""
+    torch.manual_seed(0)
+    network = UNet(1, **load().experiments["mnist"].network.model_dump())
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    weights.save(ready / "results/weights/mnist.safetensors", network)
+    return ready
+
+
+def train_settings(**changes):
+    """A description of a training of seconds, in float32."""
+    values = {"steps": 8, "batch": 3, "learning_rate": 0.01, "warmup": 2, "cooldown": 4}
+    values |= {"ema": 0.5, "gradient_clip": 1.0, "precision": "float32", "flips": True}
+    return Train(**(values | {"log_every": 1, "checkpoint_every": 1, "seed": 0} | changes))
+
+
+def model_of(process, network, images=None, **options):
+    """A model with a stand-in for its network, in float32 on the CPU."""
+    plain_network = Autocast(network, train_settings(), torch.device("cpu"))
+    return Model(process, plain_network, images, **options)
 
 
 def use_published(project, settings):
@@ -180,7 +217,7 @@ def use_published(project, settings):
     experiment["train"]["published"] = "data/raw/tiny.pth"
     write_settings(project, settings)
     torch.manual_seed(0)
-    network = unet.from_params(params.load().experiments["photos"], 3)
+    network = UNet(3, **load().experiments["photos"].network.model_dump())
     raw = {f"module.{name}": p for name, p in network.state_dict().items()}
     ema = {"shadow_params": [p + 0.01 for p in raw.values()], "decay": 0.999, "num_updates": 7}
     (project / "data/raw").mkdir()
@@ -190,4 +227,4 @@ def use_published(project, settings):
 @pytest.fixture
 def settings(project):
     """The smoke project's validated params.yaml."""
-    return params.load()
+    return load()

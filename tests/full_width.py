@@ -1,9 +1,9 @@
 """Two steps of each row of Tables 1 and 2 at full width: `python -m tests.full_width`.
 
 For each of the seven experiments it writes a few random images in the format in which its data set
-comes, prepares them, and trains two steps of two images by `python -m ihdm.training`. It prints the
-largest memory of that program beside what `ihdm.plan` counts, and apart from it what the program
-takes before it makes a network, which the plan leaves out.
+comes, prepares them, and trains two steps of two images by `python -m ihdm.pipeline.training`. It
+prints the largest memory of that program beside the count of `ihdm.pipeline.plan`, and apart from
+it the memory of the program before it makes a network, which the plan leaves out.
 
 It takes minutes and is no part of the default test run.
 """
@@ -21,7 +21,9 @@ import psutil
 import torchvision
 from PIL import Image
 
-from ihdm import params, plan, preparing
+from ihdm.data import prepare
+from ihdm.pipeline import plan
+from ihdm.settings import load
 from tests import fakes
 from tests.conftest import REPOSITORY, copy_sources, read_settings
 
@@ -90,10 +92,10 @@ def measure(name, precision, project):
     copy_sources(project, settings)
     write_data(project, settings["data"][data])
     os.chdir(project)
-    described = params.load()
-    preparing.prepare(data, described.data[data], project)
-    before, _ = peak([sys.executable, "-c", "import ihdm.training"], project)
-    largest, seconds = peak([sys.executable, "-m", "ihdm.training", name], project)
+    described = load()
+    prepare.prepare(data, described.data[data], project)
+    before, _ = peak([sys.executable, "-c", "import ihdm.pipeline.training"], project)
+    largest, seconds = peak([sys.executable, "-m", "ihdm.pipeline.training", name], project)
     found = plan.plan(described.experiments[name], described.data[data].shape)
     planned = found.weights + found.copies + BATCH * found.activations
     return (

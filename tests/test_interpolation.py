@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from ihdm import interpolation, sampling
+from ihdm import sampling
 from ihdm.heat import HeatEquation, blur_schedule
+from ihdm.measures import interpolation
 from ihdm.processes import Denoising, InverseHeat
 from ihdm.sampling import Between
+from tests.conftest import model_of
 from tests.test_sampling import Pull
 
 PROCESSES = {
@@ -23,13 +25,13 @@ def images():
 
 @pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES.keys())
 def test_paths_begin_and_end_in_the_samples(process, images):
-    u_K = sampling.starts(process, images, 3, range(4))
-    samples = sampling.draw(process, Pull(), u_K, 3, range(4))[0]
-    drawn = interpolation.paths(process, Pull(), images, samples, seed=3, points=4)
+    model = model_of(process, Pull(), images, seed=3)
+    samples = model.draw(4)[0]
+    drawn = interpolation.paths(model, samples, points=4)
     assert drawn.shape == (2, 4, 1, 8, 8)
     assert torch.equal(drawn[:, 0], samples[::2])
     assert torch.equal(drawn[:, -1], samples[1::2])
-    fine = interpolation.paths(process, Pull(), images, samples, seed=3, points=401)
+    fine = interpolation.paths(model, samples, points=401)
     apart = (samples[1::2] - samples[::2]).norm()
     assert (fine[:, 1] - fine[:, 0]).norm() < 0.02 * apart
     assert (fine[:, -2] - fine[:, -1]).norm() < 0.02 * apart

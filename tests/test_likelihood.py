@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from ihdm import likelihood
 from ihdm.heat import HeatEquation, blur_schedule, to_frequencies, to_pixels
-from ihdm.likelihood import SquaredErrors
+from ihdm.measures import likelihood
+from ihdm.measures.likelihood import SquaredErrors
 from ihdm.processes import Blurring, Denoising, InverseHeat
+from tests.conftest import model_of
 from tests.test_sampling import Pull
 
 SIGMA = 0.02
@@ -38,7 +39,7 @@ def test_the_terms_are_divergences_by_their_definition(process, images, monkeypa
         return u_k, target
 
     monkeypatch.setattr(process, "example", recording)
-    errors = likelihood.squared_errors(process, Pull(), images, seed=0)
+    errors = likelihood.squared_errors(model_of(process, Pull()), images, seed=0)
     delta = 0.03
     terms = likelihood.heat_terms(errors, images, SIGMA, delta, torch.zeros(3))
     assert terms.steps.shape == (3, 3)
@@ -65,7 +66,7 @@ class Known(torch.nn.Module):
 
 def test_the_bound_of_a_model_that_knows_the_only_image(process, images):
     image = images[:1]
-    errors = likelihood.squared_errors(process, Known(process, image), image, seed=0)
+    errors = likelihood.squared_errors(model_of(process, Known(process, image)), image, seed=0)
     assert errors.by_level.max() < 1e-9
     terms = likelihood.heat_terms(errors, image, SIGMA, SIGMA, torch.zeros(1))
     assert terms.steps.abs().max() < 1e-6
@@ -132,7 +133,7 @@ def test_the_prior_of_noise(process, images):
     mean = process.mean(2 * images.double() - 1, top)
     scale = process.noise_scale(top)[0].item()
     expected = kl_divergence(gaussian(mean, scale), gaussian(torch.zeros_like(mean), 1.0))
-    found = likelihood.noise_terms(process, Guess(), images, seed=0).prior
+    found = likelihood.noise_terms(model_of(process, Guess()), images, seed=0).prior
     assert torch.allclose(found, expected, rtol=1e-6)
 
 
@@ -157,13 +158,14 @@ def excess(process, mean=0.5, scale=0.1):
     """Of the bound of the best model over the entropy, in nats, and its standard error."""
     generator = torch.Generator().manual_seed(0)
     u_0 = mean + scale * torch.randn(1000, 1, 2, 2, generator=generator)
-    terms = likelihood.noise_terms(process, Posterior(process, mean, scale), u_0, 0, batch=1000)
+    terms = likelihood.noise_terms(model_of(process, Posterior(process, mean, scale)), u_0, 0)
     truth = -gaussian(torch.full_like(u_0, mean), scale).log_prob(u_0.double())
     over = terms.prior + terms.steps.sum(0) + terms.density - truth
     return over.mean().item(), over.std().item() / 1000**0.5
 
 
-def test_the_bound_of_the_best_model_is_above_the_entropy_and_nears_it_with_many_steps():
+def test_the_bound_of_the_best_model_is_above_the_entropy_and_nears_it_with_many_steps(monkeypatch):
+    monkeypatch.setattr(likelihood, "BATCH", 1000)
     found = [excess(Blurring(2, 2, K, 1)) for K in (100, 1600, 6400)]
     assert found[0][0] > found[1][0] > found[2][0] > -4 * found[2][1]
     assert found[2][0] < 0.25
@@ -203,7 +205,7 @@ def test_the_image_is_read_off_the_last_step_of_denoising(images, monkeypatch):
         return example(u_0, k, noise)
 
     monkeypatch.setattr(process, "example", recording)
-    found = likelihood.noise_terms(process, Guess(), images, seed=0)
+    found = likelihood.noise_terms(model_of(process, Guess()), images, seed=0)
     with torch.no_grad():
         mean = process.step(Guess(), drawn[1], 1, torch.zeros_like(images)).mean
     # beta_1 of the process on [-1, 1], whose unit is half as long.
@@ -213,7 +215,7 @@ def test_the_image_is_read_off_the_last_step_of_denoising(images, monkeypatch):
 
 
 def test_the_summary_adds_up(images):
-    found = likelihood.noise_terms(NOISY["blurring"], Guess(), images, seed=0)
+    found = likelihood.noise_terms(model_of(NOISY["blurring"], Guess()), images, seed=0)
     rows = found.summary(64)
     parts = sum(rows[name][0] for name in ("L_K", "steps", "L_0"))
     assert rows["total (nats)"][0] == pytest.approx(parts)
@@ -226,9 +228,10 @@ def test_the_summary_adds_up(images):
 
 
 @pytest.mark.parametrize("kind", ["denoising", "blurring"])
-def test_terms_do_not_depend_on_the_size_of_a_batch(kind, images):
-    whole, one = (
-        likelihood.noise_terms(NOISY[kind], Guess(), images, seed=0, batch=size) for size in (3, 1)
-    )
+def test_terms_do_not_depend_on_the_size_of_a_batch(kind, images, monkeypatch):
+    model = model_of(NOISY[kind], Guess())
+    whole = likelihood.noise_terms(model, images, seed=0)
+    monkeypatch.setattr(likelihood, "BATCH", 1)
+    one = likelihood.noise_terms(model, images, seed=0)
     assert torch.allclose(whole.steps, one.steps, rtol=1e-5)
     assert torch.allclose(whole.density, one.density, rtol=1e-5)

@@ -3,18 +3,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from ihdm import launching, loop
+from ihdm import loop
 from ihdm.heat import HeatEquation, blur_schedule
+from ihdm.pipeline import launching
 from ihdm.processes import InverseHeat
-from ihdm.settings import Train
 from ihdm.unet import UNet
 from tests import two_processes
-
-
-def train_settings(**changes):
-    values = {"steps": 8, "batch": 3, "learning_rate": 0.01, "warmup": 2, "cooldown": 4}
-    values |= {"ema": 0.5, "gradient_clip": 1.0, "precision": "float32", "flips": True}
-    return Train(**(values | {"log_every": 1, "checkpoint_every": 1, "seed": 0} | changes))
+from tests.conftest import train_settings
 
 
 @pytest.fixture

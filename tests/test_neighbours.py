@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 
-from ihdm import neighbours
+from ihdm.measures import neighbours
 
 
 @pytest.mark.parametrize("batch", [7, 1024])

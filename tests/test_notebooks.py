@@ -1,6 +1,5 @@
 """The notebooks as files, and the pipeline that runs them, with real DVC, papermill and Jupyter."""
 
-import ast
 import copy
 import csv
 import io
@@ -22,27 +21,18 @@ from nbclient import NotebookClient
 from PIL import Image
 from ruamel.yaml import YAML
 
-from ihdm import params
 from ihdm.results import drawn
+from ihdm.settings import load
 from tests.conftest import REPOSITORY, make_small, plain, use_published, write_settings
 from tests.pipeline import (
     FILTER,
     NOTEBOOKS,
-    STAGED,
     dvc,
     ran,
     results_of,
     shell,
 )
 from tests.test_training import change, gone, wait_for_checkpoint
-
-
-@pytest.fixture
-def finished(finished_twice, tmp_path, monkeypatch):
-    copy = tmp_path / "finished"
-    shutil.copytree(finished_twice[0], copy, symlinks=True)
-    monkeypatch.chdir(copy)
-    return copy
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -54,48 +44,6 @@ def test_a_notebook_is_stored_without_outputs_as_the_filter_writes_it(path):
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in cells) == 1
     filtered = subprocess.run(FILTER, shell=True, input=path.read_bytes(), capture_output=True)
     assert filtered.stdout == path.read_bytes()
-
-
-def imported(source):
-    """Modules of the package that a source imports."""
-    names = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module == "ihdm":
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ihdm."):
-            names.add(node.module.split(".")[1])
-    return names
-
-
-def test_every_stage_depends_on_the_modules_that_its_notebook_uses():
-    stages = YAML(typ="safe", pure=True).load(REPOSITORY / "dvc.yaml")["stages"]
-    graph = {p.stem: imported(p.read_text()) for p in (REPOSITORY / "ihdm").glob("*.py")}
-    checked = 0
-    for stage in stages.values():
-        stage = stage.get("do", stage)
-        match = re.search(r"notebooks run (\S+)", stage["cmd"])
-        if not match:
-            continue
-        notebook = nbformat.read(REPOSITORY / "notebooks" / f"{match[1]}.ipynb", as_version=4)
-        code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-        used, waiting = set(), imported(code)
-        while waiting:
-            module = waiting.pop()
-            used.add(module)
-            waiting |= graph[module] - used
-        # Settings are parameters of the stage, and a progress bar changes no result.
-        expected = {f"ihdm/{module}.py" for module in used - {"params", "settings", "progress"}}
-        assert expected == {d for d in stage["deps"] if d.startswith("ihdm/")}, match[1]
-        checked += 1
-    assert checked == len(STAGED)
-
-
-def test_imports_go_one_way():
-    graph = {p.stem: imported(p.read_text()) for p in (REPOSITORY / "ihdm").glob("*.py")}
-    while graph:
-        leaves = {module for module, needs in graph.items() if not needs & graph.keys()}
-        assert leaves, f"a circle among {sorted(graph)}"
-        graph = {module: needs for module, needs in graph.items() if module not in leaves}
 
 
 def test_the_second_run_does_nothing_and_dvc_shows_what_there_is(finished):
@@ -165,7 +113,7 @@ def test_another_word_in_a_notebook_trains_nothing(finished):
     notebook = finished / "notebooks" / "02-training.ipynb"
     notebook.write_text(notebook.read_text().replace("## The loss", "## A loss"))
     output = dvc("repro", "train@mnist")
-    assert ran(output) == ["strip", "train@mnist"]
+    assert ran(output) == ["strip", "code", "train@mnist"]
     assert "already trained" in output
 
 
@@ -205,7 +153,8 @@ def test_a_notebook_run_by_hand_leaves_git_and_dvc_alone(finished):
 
 def examples():
     """The committed params.yaml with the entries of each example of the README."""
-    readme = (REPOSITORY / "README.md").read_text()
+    pages = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+    readme = "\n".join(path.read_text() for path in pages)
     for entries in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL):
         # Under the headings of the committed file, so that its marked blocks are known.
         text = (REPOSITORY / "params.yaml").read_text()
@@ -219,7 +168,7 @@ def test_every_example_of_the_readme_is_valid(project):
     switched_on = []
     for text in examples():
         (project / "params.yaml").write_text(text)
-        switched_on += params.load().run.items()
+        switched_on += load().run.items()
     assert {("mine", "my_pictures"), ("cifar10", "cifar10")} <= set(switched_on)
     assert ("cifar10_published", "cifar10") in switched_on
 
@@ -227,10 +176,10 @@ def test_every_example_of_the_readme_is_valid(project):
 def test_the_folder_of_pictures_in_the_readme_needs_its_entries_alone(finished, smoke_settings):
     (text,) = (text for text in examples() if "my_pictures" in text)
     told = plain(YAML(typ="safe", pure=True).load(text))
-    before = params.load(REPOSITORY / "params.yaml")
+    before = load(REPOSITORY / "params.yaml")
     ((name, data),) = told["run"].items() - before.run.items()
     (finished / "params.yaml").write_text(text)
-    assert params.load().experiment(name)[1] == data
+    assert load().experiment(name)[1] == data
 
     settings = copy.deepcopy(smoke_settings)
     settings["run"][name] = data
@@ -272,7 +221,12 @@ def test_a_grid_of_delta_runs_as_queued_experiments(finished):
     assert status.count("Success") == 2
     names = re.findall(r"^\S+ +(\S+) .*Success", status, flags=re.MULTILINE)
     for name in names:
-        assert sorted(ran(dvc("queue", "logs", name))) == ["check", "samples@mnist", "strip"]
+        assert sorted(ran(dvc("queue", "logs", name))) == [
+            "check",
+            "code",
+            "samples@mnist",
+            "strip",
+        ]
     table = dvc("exp", "show", "--csv", "--only-changed")
     rows = {row["Experiment"]: row for row in csv.DictReader(io.StringIO(table))}
     contrast = "results/metrics/03-samples-mnist.json:contrast.samples"

@@ -17,8 +17,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from ihdm import page, videos
-from ihdm.settings import ProjectError
+from ihdm.project import ProjectError
+from ihdm.show import page, videos
 from tests.conftest import REPOSITORY
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ihdm import params
+from ihdm.settings import load
 from tests.conftest import REPOSITORY
 
 # Table 1: side, multipliers, learning rate, sides with attention, EMA, batch, blocks;
@@ -47,7 +47,7 @@ COUNTERPARTS = {
 
 @pytest.fixture(scope="module")
 def committed():
-    return params.load(REPOSITORY / "params.yaml")
+    return load(REPOSITORY / "params.yaml")
 
 
 @pytest.mark.parametrize("name", ROWS)

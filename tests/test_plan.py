@@ -4,7 +4,10 @@ import sys
 import pytest
 import torch
 
-from ihdm import params, plan, unet
+from ihdm import unet
+from ihdm.pipeline import plan
+from ihdm.settings import load
+from ihdm.unet import UNet
 from tests.conftest import REPOSITORY
 
 SHAPE = (3, 32, 32)
@@ -12,7 +15,7 @@ SHAPE = (3, 32, 32)
 
 @pytest.fixture(scope="module")
 def committed():
-    return params.load(REPOSITORY / "params.yaml")
+    return load(REPOSITORY / "params.yaml")
 
 
 def with_train(experiment, **changes):
@@ -45,7 +48,7 @@ def products(network, u):
 
 def test_operations_are_those_of_the_layers(committed):
     experiment = committed.experiments["photos"]
-    network = unet.from_params(experiment, 3)
+    network = UNet(3, **experiment.network.model_dump())
     found = plan.plan(experiment, SHAPE)
     assert found.parameters == sum(p.numel() for p in network.parameters())
     assert found.drawing == pytest.approx(products(network, torch.zeros(1, *SHAPE)), rel=1e-3)
@@ -56,7 +59,7 @@ def test_operations_are_those_of_the_layers(committed):
 
 def test_activations_are_those_that_a_real_pass_keeps(committed):
     experiment = with_train(committed.experiments["photos"], precision="float32")
-    network = unet.from_params(experiment, 3)
+    network = UNet(3, **experiment.network.model_dump())
     # By address, so that what two layers keep of one tensor counts once.
     kept = {}
 
@@ -87,7 +90,14 @@ def test_checkpointing_keeps_less_and_computes_more(committed):
 
 
 def test_the_program_tells_hours_of_an_experiment_that_is_off():
-    command = [sys.executable, "-m", "ihdm.plan", "cifar10_ddpm", "--images-per-second", "1000"]
+    command = [
+        sys.executable,
+        "-m",
+        "ihdm.pipeline.plan",
+        "cifar10_ddpm",
+        "--images-per-second",
+        "1000",
+    ]
     told = subprocess.run(
         [*command, "--devices", "2"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     ).stdout
@@ -103,7 +113,7 @@ def test_the_program_tells_hours_of_an_experiment_that_is_off():
 )
 def test_the_program_refuses_what_makes_no_sense(arguments, told):
     done = subprocess.run(
-        [sys.executable, "-m", "ihdm.plan", *arguments],
+        [sys.executable, "-m", "ihdm.pipeline.plan", *arguments],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

@@ -9,7 +9,10 @@ from ipywidgets import Button, Dropdown, FloatSlider, Image, IntSlider, Label
 from PIL import Image as Picture
 from safetensors.torch import save_file
 
-from ihdm import heat, params, playground, unet
+from ihdm import heat
+from ihdm.settings import load
+from ihdm.show import playground
+from ihdm.unet import UNet
 
 
 def parts(box, kind):
@@ -36,7 +39,7 @@ def test_moving_a_control_melts_the_image_shown(ready):
 
 def test_without_data_there_are_photographs(project):
     box = playground.melting("mnist")
-    shown = params.load().notebooks.psd_duality.photographs
+    shown = load().notebooks.psd_duality.photographs
     assert parts(box, Dropdown)[0].options == tuple(shown)
     assert "dvc repro data" in parts(box, Label)[0].value
 
@@ -58,7 +61,7 @@ def test_without_weights_it_says_which_command_makes_them(ready):
 
 @pytest.fixture
 def drawing(ready):
-    network = unet.from_params(params.load().experiments["mnist"], 1)
+    network = UNet(1, **load().experiments["mnist"].network.model_dump())
     path = ready / "results" / "weights" / "mnist.safetensors"
     path.parent.mkdir(parents=True)
     save_file(network.state_dict(), path)
@@ -68,7 +71,7 @@ def drawing(ready):
 def test_the_button_draws_what_the_controls_say(drawing):
     button, (delta,) = parts(drawing, Button)[0], parts(drawing, FloatSlider)
     seed, start = parts(drawing, IntSlider)
-    K = params.load().experiments["mnist"].process.K
+    K = load().experiments["mnist"].process.K
     prior, told = seen(drawing), parts(drawing, Label)[0]
     assert told.value == f"level {K} of {K}"
     button.click()

@@ -7,8 +7,8 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 from ihdm import figures
-from ihdm.results import Results, drawn, filmed
-from ihdm.settings import ProjectError
+from ihdm.project import ProjectError
+from ihdm.results import Results, drawn, filmed, measured
 
 
 @pytest.fixture
@@ -102,3 +102,12 @@ def test_films_come_back_in_half_precision(project, record):
     for name, stage in (("other", "samples@other"), ("10-interpolation", "interpolation")):
         with pytest.raises(ProjectError, match=f"dvc repro --force {stage}"):
             filmed(name)
+
+
+def test_metrics_that_are_missing_or_damaged_are_named(project):
+    with pytest.raises(ProjectError, match=r"08-sigma-zero\.json is missing.*run `dvc repro`"):
+        measured("08-sigma-zero")
+    (project / "results/metrics").mkdir(parents=True)
+    (project / "results/metrics/08-sigma-zero.json").write_text("{")
+    with pytest.raises(ProjectError, match=r"08-sigma-zero\.json is missing or damaged"):
+        measured("08-sigma-zero")

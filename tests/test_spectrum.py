@@ -4,8 +4,7 @@ import torch
 from scipy.fft import dctn, idctn
 
 from ihdm.heat import HeatEquation, blur_schedule
-from ihdm.processes import Blurring, Denoising, InverseHeat
-from ihdm.spectrum import (
+from ihdm.measures.spectrum import (
     additivity,
     decades,
     fine_power,
@@ -16,6 +15,7 @@ from ihdm.spectrum import (
     signal_and_noise,
     state_psd,
 )
+from ihdm.processes import Blurring, Denoising, InverseHeat
 
 
 def test_white_noise_is_flat_and_parseval_holds_within_the_rings():

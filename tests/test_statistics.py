@@ -2,7 +2,7 @@ import pytest
 import torch
 from scipy.stats import pearsonr, ttest_1samp, ttest_rel
 
-from ihdm import statistics
+from ihdm.measures import statistics
 
 
 def test_shares_of_additive_causes():

@@ -11,9 +11,13 @@ import psutil
 import pytest
 import torch
 
-from ihdm import checkpoints, datasets, params, preparing, training, unet
+from ihdm import loop, precision, weights
+from ihdm.data import prepare
+from ihdm.pipeline import checkpoints, training
 from ihdm.processes import InverseHeat
-from ihdm.settings import ProjectError
+from ihdm.project import ProjectError
+from ihdm.settings import load
+from ihdm.unet import UNet
 from tests.conftest import use_published, write_settings
 
 
@@ -30,7 +34,7 @@ def change(project, settings, path, value):
 
 def start(**options):
     return subprocess.Popen(
-        [sys.executable, "-u", "-m", "ihdm.training", "mnist"],
+        [sys.executable, "-u", "-m", "ihdm.pipeline.training", "mnist"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -80,6 +84,33 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(ready, smoke_settings
     assert not list(checkpoints.states(state_folder(ready)))
 
 
+def test_going_on_in_another_precision_says_so(ready, smoke_settings, monkeypatch, capsys):
+    settings = change(ready, smoke_settings, "experiments.mnist.train.precision", "auto")
+    steps, stop = loop.steps, []
+
+    def interrupted(*arguments):
+        for report in steps(*arguments):
+            yield report
+            if report.step == 4 and not stop:
+                stop.append(report.step)
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "steps", interrupted)
+    monkeypatch.setattr(precision, "gains_from_bfloat16", lambda device: False)
+    with pytest.raises(KeyboardInterrupt):
+        training.run("mnist")
+    assert "going on" not in capsys.readouterr().out
+    monkeypatch.setattr(precision, "gains_from_bfloat16", lambda device: True)
+    training.run("mnist")
+    told = capsys.readouterr().out
+    assert "going on from step 4 of 6 in bfloat16, after float32" in told
+    # Finished weights have the same name in either.
+    monkeypatch.setattr(precision, "gains_from_bfloat16", lambda device: False)
+    write_settings(ready, settings)
+    training.run("mnist")
+    assert "already trained" in capsys.readouterr().out
+
+
 def test_finished_weights_are_used_again_and_changes_train_afresh(ready, smoke_settings, capsys):
     first = training.run("mnist").weights.read_bytes()
     training.run("mnist")
@@ -92,38 +123,13 @@ def test_finished_weights_are_used_again_and_changes_train_afresh(ready, smoke_s
     assert "already trained" in capsys.readouterr().out
 
 
-def test_the_fingerprint_sees_what_counts(ready, smoke_settings):
-    images = datasets.load("mnist5k")
-
-    def now():
-        return training.fingerprint(params.load().experiments["mnist"], images)
-
-    before = now()
-    for path, value, counts in (
-        ("sampling.delta", 0.5, False),
-        ("train.checkpoint_every", 3, False),
-        ("train.seed", 9, True),
-        ("process.sigma", 0.02, True),
-        ("network.dropout", 0.2, True),
-    ):
-        change(ready, smoke_settings, f"experiments.mnist.{path}", value)
-        assert (now() != before) == counts, path
-
-
-def test_comments_and_docstrings_do_not_count_as_code():
-    source = 'def f(x):\n    """One."""\n    return x + 1\n'
-    same = '"""Module."""\n\n\ndef f(x):\n    """Two."""\n    # Why.\n    return x + 1\n'
-    assert training.syntax(source) == training.syntax(same)
-    assert training.syntax(source) != training.syntax(source.replace("+ 1", "+ 2"))
-
-
 def test_a_second_writer_is_refused_with_the_pid(ready, monkeypatch):
     monkeypatch.setattr(training, "SECONDS_FOR_LOCK", 0.2)
     holder = subprocess.Popen(
         [
             sys.executable,
             "-c",
-            "import time, pathlib; from ihdm import training\n"
+            "import time, pathlib; from ihdm.pipeline import training\n"
             "folder = pathlib.Path('held'); folder.mkdir()\n"
             "with training.locked(folder): (folder / 'ready').touch(); time.sleep(60)",
         ]
@@ -144,7 +150,7 @@ def test_a_second_writer_is_refused_with_the_pid(ready, monkeypatch):
 def test_training_ends_when_the_process_that_follows_it_is_killed(ready, smoke_settings):
     change(ready, smoke_settings, "experiments.mnist.train.steps", 100000)
     follower = subprocess.Popen(
-        [sys.executable, "-c", "from ihdm import training; training.follow('mnist')"],
+        [sys.executable, "-c", "from ihdm.pipeline import training; training.follow('mnist')"],
         stderr=subprocess.DEVNULL,
     )
     wait_for_checkpoint(ready)
@@ -187,7 +193,7 @@ def test_follow_raises_the_message_of_the_program(ready):
 
 def test_two_processes_train_as_one_and_stop_and_go_on(ready, smoke_settings):
     settings = change(ready, smoke_settings, "experiments.mnist.train.steps", 60)
-    alone = checkpoints.load_weights(training.run("mnist").weights, small_network())
+    alone = weights.load(training.run("mnist").weights, small_network())
     os.rename(ready / "state", ready / "before")
     change(ready, settings, "machine.processes", 2)
     process = start()
@@ -195,7 +201,7 @@ def test_two_processes_train_as_one_and_stop_and_go_on(ready, smoke_settings):
     psutil.Process(process.pid).children()[1].kill()
     told = process.communicate()[0]
     assert "training from the beginning, 60 steps, processes: 2" in told
-    assert "error: one of 2 processes of ihdm.training was ended by signal 9" in told
+    assert "error: one of 2 processes of ihdm.pipeline.training was ended by signal 9" in told
     before = saved(ready)
     process = start()
     wait_for_checkpoint(ready, before)
@@ -207,13 +213,13 @@ def test_two_processes_train_as_one_and_stop_and_go_on(ready, smoke_settings):
     write_settings(ready, settings)
     told = start().communicate()[0]
     assert "going on from step" in told
-    together = checkpoints.load_weights(training.run("mnist").weights, small_network())
+    together = weights.load(training.run("mnist").weights, small_network())
     for one, two in zip(alone.parameters(), together.parameters(), strict=True):
         assert torch.allclose(one, two, atol=1e-4)
 
 
 def small_network():
-    return unet.from_params(params.load().experiments["mnist"], 1)
+    return UNet(1, **load().experiments["mnist"].network.model_dump())
 
 
 def test_a_device_without_memory_names_the_remedy_and_the_checkpoint(
@@ -264,12 +270,12 @@ def change_and_interrupt(project, settings):
 
 def test_a_published_checkpoint_takes_the_place_of_a_training(project, smoke_settings):
     use_published(project, smoke_settings)
-    preparing.prepare("photos", params.load().data["photos"], project)
+    prepare.prepare("photos", load().data["photos"], project)
     finished = training.run("photos")
     (row,) = finished.history
     assert (row["step"], row["training"]) == (1234, None)
-    described = params.load().experiments["photos"]
-    ours = checkpoints.load_weights(finished.weights, unet.from_params(described, 3))
+    described = load().experiments["photos"]
+    ours = weights.load(finished.weights, UNet(3, **described.network.model_dump()))
     theirs = torch.load(project / "data/raw/tiny.pth", weights_only=True)["ema"]["shadow_params"]
     for one, two in zip(ours.parameters(), theirs, strict=True):
         assert torch.equal(one, two)

@@ -5,15 +5,18 @@ import numpy as np
 import pytest
 import torch
 
-from ihdm import checkpoints, classifier, datasets, preparing, training, tuning
-from ihdm.settings import ProjectError
+from ihdm import weights
+from ihdm.data import datasets, prepare
+from ihdm.measures import classifier, trials
+from ihdm.pipeline import training, tuning
+from ihdm.project import ProjectError
 
 
 @pytest.fixture
 def ready(project, settings, monkeypatch):
     """A smoke project with digits, features of an untrained classifier, and few samples."""
     name = settings.experiment("mnist")[1]
-    preparing.prepare(name, settings.data[name], project)
+    prepare.prepare(name, settings.data[name], project)
     torch.manual_seed(0)
     network = classifier.Classifier().eval()
     monkeypatch.setattr(classifier, "load", lambda: network)
@@ -38,10 +41,10 @@ def test_the_program_adds_lines_to_the_record(ready, settings, monkeypatch, caps
     images = datasets.load(settings.experiment("mnist")[1])
     monkeypatch.setattr("sys.argv", ["tuning", "mnist", "train.steps=4", "--delta", "1", "2"])
     tuning.main()
-    added = tuning.recorded(images)
+    added = trials.recorded(images)
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == added
     own = settings.experiments["mnist"]
-    assert [tuning.differences(trial, own) for trial in added] == 2 * [{"train.steps": 4}]
+    assert [trials.differences(trial, own) for trial in added] == 2 * [{"train.steps": 4}]
 
 
 @pytest.mark.parametrize(
@@ -62,9 +65,9 @@ def test_differences_leave_out_what_repetitions_may_change(settings):
     own = settings.experiments["mnist"]
     other = tuning.changed(own, {"train.seed": 5, "train.log_every": 1, "network.channels": 16})
     trial = other.model_dump(mode="json")
-    assert tuning.differences(trial, own) == {"network.channels": 16}
+    assert trials.differences(trial, own) == {"network.channels": 16}
     del trial["network"]["contrast"]
-    assert tuning.differences(trial, own) == {"network.channels": 16, "network.contrast": None}
+    assert trials.differences(trial, own) == {"network.channels": 16, "network.contrast": None}
 
 
 def test_a_delta_that_makes_no_sense_is_refused_before_training(ready, monkeypatch):
@@ -78,19 +81,19 @@ def test_a_damaged_record_is_named(ready, settings):
     path.write_text(path.read_text() + '{"experiment": "mn\n')
     images = datasets.load(settings.experiment("mnist")[1])
     with pytest.raises(ProjectError, match=r"tuning\.jsonl, line \d+, is damaged"):
-        tuning.recorded(images)
+        trials.recorded(images)
 
 
 def test_a_trial_ends_where_the_pipeline_does(ready, settings):
     experiment, data = settings.experiment("mnist")
     images = datasets.load(data)
     network = tuning.trained(experiment, images).network
-    finished = checkpoints.load_weights(training.run("mnist").weights, copy.deepcopy(network))
+    finished = weights.load(training.run("mnist").weights, copy.deepcopy(network))
     for ours, theirs in zip(network.parameters(), finished.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
 
-def trials(experiment, kids):
+def repetitions(experiment, kids):
     """Recorded repetitions with KIDs of our choice."""
     described = experiment.model_dump(mode="json")
     sigma, delta = getattr(experiment.process, "sigma", None), experiment.sampling.delta
@@ -104,12 +107,12 @@ def trials(experiment, kids):
 
 def test_an_advantage_is_welchs_interval_over_training_seeds(settings):
     good, bad = (settings.experiments[name] for name in ("mnist_blurring", "mnist"))
-    recorded = [*trials(good, [0.1, 0.2, 0.3]), *trials(bad, [0.5, 0.7, 0.9])]
-    found = tuning.advantage(good, bad, recorded)
+    recorded = [*repetitions(good, [0.1, 0.2, 0.3]), *repetitions(bad, [0.5, 0.7, 0.9])]
+    found = trials.advantage(good, bad, recorded)
     # Variances 0.01 and 0.04 over 3 seeds each: 2.94 degrees of freedom, quantile 3.216.
     assert found["difference"] == pytest.approx(0.5)
     assert found["half_interval"] == pytest.approx(3.216 * (0.05 / 3) ** 0.5, rel=1e-3)
     assert found["seeds"] == 3
-    assert tuning.advantage(good, bad, recorded[:5])["seeds"] == 1
-    assert [trial["kid"] for trial in tuning.best(recorded[3:])] == [0.5, 0.7, 0.9]
-    assert tuning.advantage(good, bad, [])["seeds"] == 0
+    assert trials.advantage(good, bad, recorded[:5])["seeds"] == 1
+    assert [trial["kid"] for trial in trials.best(recorded[3:])] == [0.5, 0.7, 0.9]
+    assert trials.advantage(good, bad, [])["seeds"] == 0

@@ -8,8 +8,9 @@ import sys
 import numpy as np
 import torch
 
-from ihdm import launching, loop
+from ihdm import loop
 from ihdm.heat import HeatEquation, blur_schedule
+from ihdm.pipeline import launching
 from ihdm.processes import InverseHeat
 from ihdm.settings import Train
 from ihdm.unet import UNet

@@ -1,0 +1,1 @@
+"""Measures of images and models: one noun, one file, one chapter."""

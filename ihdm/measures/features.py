@@ -1,0 +1,103 @@
+"""Features of images, by which FID and KID compare them.
+
+Two feature spaces: `digits` (see `classifier`) and `inception`, which the paper uses.
+"""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from cleanfid.features import build_feature_extractor
+from cleanfid.resize import build_resizer
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ihdm import progress
+from ihdm.measures import classifier
+from ihdm.model import Model
+from ihdm.pixels import UInt8, to_bytes
+from ihdm.project import ProjectError
+
+__all__ = ["BATCH", "Features", "extractor", "features", "features_of_draws", "features_of_parts"]
+
+Features = NDArray[np.float64]
+# Images at a time.
+BATCH = 100
+
+
+def extractor(space: str, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """(N, C, H, W) images on 0..255, on the device -> (N, F) features."""
+    if space == "digits":
+        network = classifier.load().to(device)
+        return lambda images: network.features(images / 255)
+    try:
+        return build_feature_extractor("clean", device, use_dataparallel=False)
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, RuntimeError) as error:  # of the download and of a damaged file
+        raise ProjectError(
+            f"Inception's weights could not be had ({type(error).__name__}: {error}). clean-fid "
+            "downloads inception-2015-12-05.pt into /tmp; without a network, put the file there "
+            "by hand, or use the features 'digits'"
+        ) from None
+
+
+def resizer(space: str) -> Callable[[UInt8], NDArray]:
+    return (lambda pixels: pixels) if space == "digits" else build_resizer("clean")
+
+
+@torch.no_grad()
+def features(images: Tensor | UInt8, space: str) -> Features:
+    """Features of images in memory, as if they had been written to 8-bit files.
+
+    Args:
+        images: (N, C, H, W) in [0, 1], clipped and rounded to 8 bits; or uint8.
+        space: `digits` or `inception`.
+
+    Returns:
+        (N, F) features.
+
+    Raises:
+        ProjectError: the network of the features is missing, or `digits` is asked of other images
+            than grey ones of 28x28 pixels.
+    """
+    if space == "digits" and images.shape[1:] != (1, 28, 28):
+        raise ProjectError(
+            f"the features 'digits' are those of grey images of 28x28 pixels, not of images of the "
+            f"shape {tuple(images.shape[1:])}: use 'inception'"
+        )
+    parts = range(0, len(images), BATCH)
+    batches = (images[first : first + BATCH] for first in parts)
+    return features_of_parts(batches, len(parts), space).astype(np.float64)
+
+
+@torch.no_grad()
+def features_of_parts(
+    parts: Iterable[Tensor | UInt8], count: int, space: str
+) -> NDArray[np.float32]:
+    """As `features`, of images that come in parts."""
+    device = PartialState().device
+    extract, resize = extractor(space, device), resizer(space)
+    found = []
+    for part in progress.over(parts, "features", "part", count):
+        if isinstance(part, Tensor):
+            part = to_bytes(part).numpy()
+        if space == "inception":
+            part = np.broadcast_to(part, (len(part), 3, *part.shape[2:]))
+        pixels = np.stack([resize(u) for u in part.transpose(0, 2, 3, 1)]).transpose(0, 3, 1, 2)
+        found.append(extract(torch.from_numpy(pixels.astype(np.float32)).to(device)).cpu().numpy())
+    return np.concatenate(found)
+
+
+def features_of_draws(model: Model, count: int) -> Features:
+    """Features `digits` of the first samples of a model.
+
+    Args:
+        model: the model.
+        count: how many samples.
+
+    Returns:
+        (count, F) features; those of a smaller count are the first of them.
+    """
+    return features(model.draw(count, batch=BATCH)[0], "digits")

@@ -1,0 +1,66 @@
+r"""Interpolation between samples (Apps. D and D.2).
+
+Between two samples a and b, at an angle phi from 0 to pi/2, training images are mixed linearly and
+all Gaussian noise along the sphere, of the start as of every step:
+
+    u_0 = (1 - 2 phi / pi) u_0^a + (2 phi / pi) u_0^b,    nu = cos(phi) nu_a + sin(phi) nu_b
+
+so that noise keeps unit variance. For inverse heat dissipation, whose blur is linear, this is the
+paper's linear interpolation of the blurred start; a diffusion model's start is noise. App. D prints
+`sin(phi) nu_1 + cos(pi/2 - phi) nu_2`, which is `sin(phi) (nu_1 + nu_2)`: it leaves the sphere and
+does not begin at nu_1; we use what its text describes.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ihdm.model import Model
+from ihdm.sampling import Between
+
+__all__ = ["Smoothness", "paths", "smoothness"]
+
+
+class Smoothness(NamedTuple):
+    """How paths between images move, with Euclidean distances in units of that of the ends.
+
+    Attributes:
+        jump: (P,) the largest distance of neighbours.
+        length: (P,) the sum of the distances of neighbours; 1 for a straight line.
+    """
+
+    jump: Tensor
+    length: Tensor
+
+
+def paths(model: Model, ends: Tensor, points: int) -> Tensor:
+    """Paths of images between samples 0 and 1, 2 and 3, and so on, of a model.
+
+    The ends were drawn before; only the images between them are drawn here.
+
+    Args:
+        model: the model.
+        ends: (2P, C, H, W) its first samples.
+        points: images of each path, both ends included; at least 3.
+
+    Returns:
+        (P, points, C, H, W) float32 on the CPU.
+    """
+    angles = torch.linspace(0, math.pi / 2, points, dtype=torch.float64).tolist()[1:-1]
+    pairs = range(0, len(ends), 2)
+    between = model.draw([Between(i, i + 1, angle) for i in pairs for angle in angles])[0]
+    return torch.cat([ends[::2, None], between.unflatten(0, (len(pairs), -1)), ends[1::2, None]], 1)
+
+
+def smoothness(images: Tensor) -> Smoothness:
+    """Largest jump and length of paths.
+
+    Args:
+        images: (P, points, C, H, W), at least 2 points, whose ends differ.
+    """
+    flat = images.double().flatten(2)
+    steps = flat.diff(dim=1).norm(dim=2)
+    ends = (flat[:, -1] - flat[:, 0]).norm(dim=1)
+    return Smoothness(steps.amax(1) / ends, steps.sum(1) / ends)

@@ -1,0 +1,183 @@
+"""A trained model as one object: a process, its network, and the images its prior draws from.
+
+model = Model.trained("mnist")
+images = model.draw(64)[0]
+noisier = model.with_delta(1.5 * model.process.sigma).draw(64)[0]
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from torch import Tensor, nn
+
+from ihdm import processes, progress, sampling, settings, weights
+from ihdm.data import datasets
+from ihdm.pixels import UInt8
+from ihdm.precision import Autocast, memory_format
+from ihdm.processes import InverseHeat, Process
+from ihdm.project import root
+from ihdm.sampling import Sample, Step
+from ihdm.settings import Experiment
+from ihdm.unet import UNet
+
+__all__ = ["Model"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A process with a network that reverses it.
+
+    Attributes:
+        process: the process.
+        network: its trained network, in evaluation mode.
+        images: (N, C, H, W) uint8 training images, from which the prior draws.
+        seed: seed of the set of samples; every sample of the set has random generators of its own.
+        batch: samples that are drawn at a time.
+    """
+
+    process: Process
+    network: Autocast
+    images: UInt8
+    seed: int = 0
+    batch: int = 64
+
+    @classmethod
+    def trained(cls, experiment: str, path: Path | None = None) -> "Model":
+        """The model of an experiment, on the best device there is.
+
+        Args:
+            experiment: its name in params.yaml.
+            path: file of its weights; `results/weights/EXPERIMENT.safetensors` if not given.
+
+        Raises:
+            ProjectError: the experiment is not switched on, or data or weights are missing or
+                damaged.
+        """
+        described, data = settings.load().experiment(experiment)
+        if path is None:
+            path = root() / "results" / "weights" / f"{experiment}.safetensors"
+        images = datasets.load(data)
+        network = UNet(images.shape[0], **described.network.model_dump())
+        return cls.of(described, weights.load(path, network), images.train, PartialState().device)
+
+    @classmethod
+    def of(
+        cls, experiment: Experiment, network: nn.Module, images: UInt8, device: torch.device
+    ) -> "Model":
+        """The model that an experiment describes, with a network that was trained for it.
+
+        Args:
+            experiment: the validated description.
+            network: the network; it is moved to the device.
+            images: (N, C, H, W) uint8 training images.
+            device: where to compute.
+        """
+        delta, described = experiment.sampling.delta, experiment.process.model_dump()
+        process = processes.make(*images.shape[2:], delta=delta, **described)
+        network.to(device).to(memory_format=memory_format(experiment.train))
+        autocast = Autocast(network, experiment.train, device).eval()
+        batch = experiment.train.images_per_pass or 64
+        return cls(process, autocast, images, experiment.sampling.seed, batch)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the network."""
+        return next(self.network.parameters()).device
+
+    @property
+    def heat(self) -> InverseHeat:
+        """The process, if it is inverse heat dissipation.
+
+        Raises:
+            TypeError: it is another process.
+        """
+        if not isinstance(self.process, InverseHeat):
+            raise TypeError(f"{self.process!r} is not inverse heat dissipation")
+        return self.process
+
+    def with_delta(self, delta: float) -> "Model":
+        """The same model of inverse heat dissipation with other sampling noise.
+
+        Args:
+            delta: in units of the pixel range [0, 1].
+
+        Raises:
+            TypeError: the model has another process, which has no delta.
+            ValueError: delta is negative.
+        """
+        heat = self.heat
+        return replace(self, process=InverseHeat(heat.heat, heat.sigma, delta))
+
+    def with_seed(self, seed: int) -> "Model":
+        """The same model with another set of samples."""
+        return replace(self, seed=seed)
+
+    def starts(self, samples: int | Sequence[Sample]) -> Tensor:
+        """Prior states u_K ~ p(u_K) of chosen samples (Sec. 3.2).
+
+        Args:
+            samples: index of each sample in the set, or the two that it lies between; or how many,
+                from index 0.
+
+        Returns:
+            (samples, C, H, W) float32 on the CPU.
+        """
+        return sampling.starts(self.process, self.images, self.seed, chosen(samples))
+
+    def steps(self, samples: Sequence[Sample], u: Tensor, k: int | None = None) -> Iterator[Step]:
+        """The steps of the reverse process from given states, all samples at once (Alg. 2).
+
+        Args:
+            samples: index of each sample in the set, which names its noise.
+            u: (len(samples), C, H, W) states.
+            k: their level; K if not given.
+
+        Yields:
+            The steps k-1 ... 0, on the model's device.
+        """
+        noise = sampling.noises(u.shape[1:], self.seed, samples)
+        return sampling.reverse(self.process, self.network, u.to(self.device), noise, k=k)
+
+    def draw(
+        self,
+        samples: int | Sequence[Sample],
+        levels: Iterable[int] = (0,),
+        start: Tensor | None = None,
+        k: int | None = None,
+        batch: int | None = None,
+    ) -> dict[int, Tensor]:
+        """Draws samples in batches, with a progress bar.
+
+        Args:
+            samples: index of each sample in the set, which names its noise, or the two that it lies
+                between; or how many, from index 0.
+            levels: the levels to keep.
+            start: (samples, C, H, W) states to start from; `starts(samples)` if not given.
+            k: the level of `start`; K if not given.
+            batch: samples at a time; the model's own number if not given.
+
+        Returns:
+            For each of `levels` its (samples, C, H, W) states, float32 on the CPU. The level that
+            the samples start from can be among them.
+        """
+        samples, k = chosen(samples), self.process.K if k is None else k
+        start, size = self.starts(samples) if start is None else start, batch or self.batch
+        kept: dict[int, list[Tensor]] = {level: [] for level in levels}
+        firsts = range(0, len(samples), size)
+        with progress.bar(k * len(firsts), f"drawing {len(samples)} samples") as bar:
+            for first in firsts:
+                u = start[first : first + size]
+                if k in kept:
+                    kept[k].append(u)
+                for step in self.steps(samples[first : first + size], u, k):
+                    if step.k in kept:
+                        kept[step.k].append(step.state.cpu())
+                    bar.update()
+        return {level: torch.cat(states) for level, states in kept.items()}
+
+
+def chosen(samples: int | Sequence[Sample]) -> Sequence[Sample]:
+    return range(samples) if isinstance(samples, int) else samples

@@ -1,0 +1,1 @@
+"""Stages and programs: training, drawing sets of samples, running notebooks."""

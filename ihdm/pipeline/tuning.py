@@ -1,0 +1,155 @@
+"""Trials of other settings: `python -m ihdm.pipeline.tuning EXPERIMENT KEY=VALUE ...`.
+
+    python -m ihdm.pipeline.tuning mnist network.channels=48 train.batch=32 --delta 1.25 1.5
+
+trains an experiment of params.yaml with some settings changed, draws from it, and appends its KID
+against the validation images to `data/tuning.jsonl`. Test images take no part. The notebook
+`13-fid-tables` shows all trials; no stage of the pipeline makes any.
+"""
+
+import argparse
+import json
+import time
+from typing import Any
+
+from accelerate import Accelerator
+from ruamel.yaml import YAML
+
+from ihdm import loop, progress, settings
+from ihdm.data import datasets
+from ihdm.data.datasets import Images
+from ihdm.measures import fidelity
+from ihdm.measures.features import features, features_of_draws
+from ihdm.measures.trials import TRAINED, Trial, place
+from ihdm.model import Model
+from ihdm.project import ProjectError, exit_on_error, replacing
+from ihdm.settings import Experiment
+
+__all__ = ["changed", "trained", "trial"]
+
+SAMPLES, BOOTSTRAPS = 1000, 200
+
+
+def changed(experiment: Experiment, changes: dict[str, Any]) -> Experiment:
+    """An experiment with other values.
+
+    Args:
+        experiment: the validated description.
+        changes: path of a key of process, network or train, as `train.batch`, and its new value.
+
+    Raises:
+        ProjectError: a key does not exist, or a value is not valid.
+    """
+    description = experiment.model_dump(mode="json")
+    for path, value in changes.items():
+        section, _, key = path.partition(".")
+        if section not in TRAINED or key not in description[section]:
+            raise ProjectError(f"a trial cannot change '{path}': there is no such setting")
+        description[section][key] = value
+    try:
+        return Experiment.model_validate_json(json.dumps(description))
+    except ValueError as error:
+        raise ProjectError(str(error)) from None
+
+
+def trained(experiment: Experiment, images: Images) -> Model:
+    """Trains from nothing, in memory, as `training` does.
+
+    Args:
+        experiment: the description.
+        images: the prepared data.
+
+    Returns:
+        The model, with the moving average of the weights.
+
+    Raises:
+        ProjectError: the training diverged.
+    """
+    accelerator, budget = Accelerator(), experiment.train
+    process, state = loop.begin(experiment, images.shape, accelerator.device)
+    with progress.bar(budget.steps, "training") as bar:
+        for _ in loop.steps(process, state, images.train, budget, accelerator):
+            bar.update()
+    if state.step < budget.steps:
+        raise ProjectError(f"the training diverged at step {state.step + 1}")
+    return Model.of(experiment, state.ema.module, images.train, accelerator.device)
+
+
+def at_deltas(experiment: Experiment, factors: list[float]) -> dict[float | None, float | None]:
+    """Each factor of sigma and the delta that it gives; None and None for a process without delta.
+
+    Raises:
+        ProjectError: a factor is negative.
+    """
+    if experiment.process.kind != "inverse_heat":
+        return {None: None}
+    if min(factors) < 0:
+        raise ProjectError(f"delta must not be negative: {min(factors):g} times sigma")
+    return {factor: factor * experiment.process.sigma for factor in factors}
+
+
+def trial(name: str, changes: dict[str, Any], factors: list[float]) -> list[Trial]:
+    """Trains with other settings and scores samples against the images for tuning.
+
+    Args:
+        name: an experiment that is switched on.
+        changes: see `changed`.
+        factors: values of delta in units of sigma, for inverse heat dissipation.
+
+    Returns:
+        A trial for each delta: the hash of the data, the settings, delta, FID and KID with half of
+        their intervals, and the seconds of training on which device.
+
+    Raises:
+        ProjectError: the experiment is not switched on, a change or a delta is not valid, data or
+            the features are missing, or the training diverged.
+    """
+    experiment, data = settings.load().experiment(name)
+    experiment = changed(experiment, changes)
+    images = datasets.load(data)
+    deltas = at_deltas(experiment, factors)
+    reference = features(images.tune, "digits")
+    began = time.monotonic()
+    model = trained(experiment, images)
+    about = {
+        "experiment": name,
+        "data": images.fingerprint,
+        **experiment.model_dump(mode="json", include=set(TRAINED)),
+        "device": model.device.type,
+        "seconds": round(time.monotonic() - began),
+    }
+    trials = []
+    for factor, delta in deltas.items():
+        own = model if delta is None else model.with_delta(delta)
+        x = features_of_draws(own, SAMPLES)
+        scores: Trial = {"delta": factor}
+        for measure in (fidelity.fid, fidelity.kid):
+            value, half = measure(x, reference, model.seed, BOOTSTRAPS)
+            scores |= {
+                measure.__name__: round(value, 4),
+                f"{measure.__name__}_half": round(half, 4),
+            }
+        trials.append(about | scores)
+    return trials
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m ihdm.pipeline.tuning", description=__doc__)
+    parser.add_argument("experiment", help="an experiment that `run` in params.yaml switches on")
+    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="as train.batch=32")
+    parser.add_argument("--delta", nargs="+", type=float, default=[1.25], help="in units of sigma")
+    arguments = parser.parse_args()
+    with exit_on_error():
+        changes = {}
+        for change in arguments.changes:
+            key, _, value = change.partition("=")
+            changes[key] = YAML(typ="safe", pure=True).load(value)
+        lines = [json.dumps(t) for t in trial(arguments.experiment, changes, arguments.delta)]
+        before = place().read_text() if place().is_file() else ""
+        with replacing(place()) as temporary:
+            temporary.write_text(before + "".join(f"{line}\n" for line in lines))
+        print(*lines, sep="\n")
+
+
+if __name__ == "__main__":
+    main()

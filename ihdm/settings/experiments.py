@@ -1,0 +1,162 @@
+"""The experiments of params.yaml; the names are those of Tables 1 and 2."""
+
+import math
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+)
+
+from ihdm.settings.base import AtLeastTwo, Fraction, Settings
+
+
+class InverseHeatProcess(Settings):
+    """Table 2, and Eq. 4."""
+
+    kind: Literal["inverse_heat"]
+    K: PositiveInt
+    sigma_blur_min: PositiveFloat
+    sigma_blur_max: PositiveFloat
+    sigma: NonNegativeFloat
+
+    @field_validator("sigma_blur_max")
+    @classmethod
+    def _above_minimum(cls, value: float, info: ValidationInfo) -> float:
+        lowest = info.data.get("sigma_blur_min", 0)
+        if value <= lowest:
+            raise ValueError(f"has to be larger than sigma_blur_min, which is {lowest}")
+        return value
+
+
+class DenoisingProcess(Settings):
+    """DDPM, the baseline of the paper."""
+
+    kind: Literal["denoising"]
+    K: PositiveInt
+
+
+class BlurringProcess(Settings):
+    """Blurring diffusion."""
+
+    kind: Literal["blurring"]
+    K: PositiveInt
+    sigma_blur_max: NonNegativeFloat
+
+
+AnyProcess = Annotated[
+    InverseHeatProcess | DenoisingProcess | BlurringProcess, Field(discriminator="kind")
+]
+
+
+class Network(Settings):
+    """Table 1; levels count from 0, the full resolution."""
+
+    channels: PositiveInt
+    multipliers: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    res_blocks: PositiveInt
+    attention_levels: tuple[NonNegativeInt, ...]
+    dropout: Fraction
+    groups: PositiveInt
+    resample: Literal["pool", "conv"]
+    output_scale: PositiveFloat = 1.0
+    contrast: NonNegativeFloat = 0.0
+
+    @field_validator("channels")
+    @classmethod
+    def _even(cls, value: int) -> int:
+        if value % 2:
+            raise ValueError("has to be even, for the cosines and sines of the embedding")
+        return value
+
+    @field_validator("attention_levels")
+    @classmethod
+    def _exist(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        if "multipliers" in info.data and value:
+            last, level = len(info.data["multipliers"]) - 1, max(value)
+            if level > last:
+                raise ValueError(f"level {level} does not exist: the levels are 0..{last}")
+        return value
+
+    @field_validator("groups")
+    @classmethod
+    def _grouping(cls, value: int, info: ValidationInfo) -> int:
+        channels = info.data.get("channels", 0)
+        if channels % value:
+            raise ValueError(f"{value} groups do not divide {channels} channels")
+        if channels == value:
+            raise ValueError(
+                f"{value} groups of {channels} channels leave one channel in a group, and the "
+                "normalisation removes the embedding of the level; choose fewer"
+            )
+        return value
+
+
+class Train(Settings):
+    """Alg. 1 and App. B.1; the budget is in steps."""
+
+    # How often to save and how to lay out the work hardly change the result.
+    WITHOUT_EFFECT: ClassVar[tuple[str, ...]] = (
+        "checkpoint_every",
+        "images_per_pass",
+        "activation_checkpointing",
+        "channels_last",
+    )
+    published: str | None = None
+    steps: PositiveInt
+    batch: PositiveInt
+    images_per_pass: PositiveInt | None = None
+    activation_checkpointing: bool = False
+    channels_last: bool = True
+    learning_rate: PositiveFloat
+    warmup: NonNegativeInt
+    cooldown: NonNegativeInt
+    ema: Fraction
+    gradient_clip: PositiveFloat
+    precision: Literal["auto", "float32", "bfloat16"]
+    flips: bool
+    log_every: PositiveInt
+    checkpoint_every: PositiveInt
+    seed: NonNegativeInt
+
+    @field_validator("cooldown")
+    @classmethod
+    def _within(cls, value: int, info: ValidationInfo) -> int:
+        steps, warmup = info.data.get("steps", math.inf), info.data.get("warmup", 0)
+        if value + warmup > steps:
+            raise ValueError(f"warmup and cooldown together exceed the {steps} steps")
+        return value
+
+
+class Sampling(Settings):
+    """Alg. 2 and Table 2; delta belongs to inverse heat dissipation alone."""
+
+    delta: NonNegativeFloat | None = None
+    seed: NonNegativeInt
+
+
+class InceptionFid(Settings):
+    """App. B.3: how many samples, and against which images of the data set."""
+
+    samples: AtLeastTwo
+    reference: Literal["train", "all"]
+
+
+class Experiment(Settings):
+    """One model: a process, a network, how to train it and how to draw from it."""
+
+    process: AnyProcess
+    network: Network
+    train: Train
+    sampling: Sampling
+    fid: InceptionFid | None = None
+
+    def flat(self) -> dict[str, Any]:
+        """Every value under the path of its key, as `train.batch`."""
+        parts = {name: part for name, part in self.model_dump(mode="json").items() if part}
+        return {f"{name}.{key}": v for name, part in parts.items() for key, v in part.items()}

@@ -1,0 +1,1 @@
+"""Films, the page and the playground."""

@@ -1,0 +1,177 @@
+"""The page: a static site made from the results of a run, the last stage of the pipeline.
+
+`python -m ihdm.show.page` gathers text, executed notebooks, figures and films under `build/page/`,
+and Sphinx makes `site/` of them. The text is in `notebooks/page/`; numbers come from
+`results/metrics/` and the ledger of claims when the page is built. The site opens from a folder and
+works offline.
+"""
+
+import importlib.resources
+import io
+import re
+import shutil
+from functools import partial
+from pathlib import Path
+
+import nbformat
+from nbconvert.filters import strip_ansi
+from nbformat.reader import NotJSONError
+from ruamel.yaml import YAML
+from sphinx.application import Sphinx
+
+from ihdm import settings
+from ihdm.measures import claims, rules
+from ihdm.project import ProjectError, exit_on_error, root
+from ihdm.results import measured
+from ihdm.show import films
+from ihdm.show.chapters import (
+    TEMPLATES,
+    chapter,
+    executed,
+    paper_table,
+    parameters,
+    parts,
+    placed,
+    summary,
+)
+
+__all__ = ["build", "gather"]
+
+MATHJAX = "tex-svg-full.js"  # in one file, without fonts
+
+SPHINX = {
+    "project": "Inverse heat dissipation, made again",
+    "extensions": ["myst_nb", "sphinx.ext.mathjax"],
+    "html_theme": "furo",
+    "html_title": "Inverse heat dissipation, made again",
+    "html_static_path": ["static"],
+    "html_css_files": ["page.css"],
+    "html_js_files": [("page.js", {"defer": "defer"})],
+    "html_extra_path": ["extra"],
+    "html_copy_source": False,
+    "html_use_index": False,
+    # A summary beside what is found would be fetched, which a browser denies to a folder.
+    "html_show_search_summary": False,
+    "html_show_sphinx": False,
+    "html_show_copyright": False,
+    "myst_enable_extensions": ["colon_fence", "dollarmath"],
+    "mathjax_path": MATHJAX,
+    # Formulas stay out of the way of the tab key; what they say is there as MathML.
+    "mathjax3_config": {"options": {"enableMenu": False}, "svg": {"scale": 0.9}},
+    "myst_heading_anchors": 3,
+    "nb_code_prompt_show": "Show the code",
+    "nb_code_prompt_hide": "Hide the code",
+    "nb_execution_mode": "off",
+    "nb_merge_streams": True,
+    "nb_render_markdown_format": "myst",
+    "pygments_style": "a11y-high-contrast-light",
+}
+
+
+def build() -> Path:
+    """Makes the site of the project that holds the working directory.
+
+    Returns:
+        The first page of the site.
+
+    Raises:
+        ProjectError: results are missing or damaged, or Sphinx warned of something.
+    """
+    work, site = root() / "build" / "page", root() / "site"
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        gather(work / "source")
+    except (OSError, NotJSONError) as error:
+        raise ProjectError(f"a result is missing or damaged ({error}): run `dvc repro`") from None
+    warnings = io.StringIO()
+    app = Sphinx(
+        work / "source",
+        None,
+        work / "site",
+        work / "doctrees",
+        "html",
+        confoverrides=SPHINX,
+        status=None,
+        warning=warnings,
+    )
+    app.build()
+    if app.statuscode or warnings.getvalue():
+        raise ProjectError(f"the page has problems:\n{strip_ansi(warnings.getvalue())}")
+    # Sphinx keeps these for its next build; a reader has no use for them.
+    for name in (".buildinfo", "objects.inv"):
+        (work / "site" / name).unlink(missing_ok=True)
+    shutil.rmtree(site, ignore_errors=True)
+    shutil.move(work / "site", site)
+    shutil.rmtree(work)
+    return site / "index.html"
+
+
+def gather(source: Path) -> None:
+    """Collects the sources of the site.
+
+    Args:
+        source: a new folder.
+
+    Raises:
+        ProjectError: results are missing or damaged, or a figure has no description.
+        OSError: a notebook or a figure is missing or damaged.
+    """
+    project, params = root(), settings.load()
+    text = project / "notebooks" / "page"
+    shutil.copytree(project / "results" / "figures", source / "figures")
+    (source / "static").mkdir()
+    mathjax = importlib.resources.files("sphinx-mathjax-offline") / "static" / "mathjax"
+    for path in (text / "page.css", text / "page.js", Path(str(mathjax / MATHJAX))):
+        shutil.copyfile(path, source / "static" / path.name)
+    described = YAML(typ="safe", pure=True).load(text / "descriptions.yaml")
+    metrics = {name: measured(name) for name in claims.NOTEBOOKS}
+    judged = claims.ledger(metrics, params.notebooks)
+    figures = {}
+    (source / "chapters").mkdir()
+    paths = executed(project / "results" / "notebooks", params)
+    for path in paths:
+        notebook = nbformat.read(path, as_version=4)
+        for figure in chapter(notebook, path.stem, project, described["figures"]):
+            figures[figure.chapter, figure.name] = figure
+        notebook.cells.insert(1, summary(path.stem, described["chapters"], params, judged))
+        notebook.cells.append(parameters(path.stem, params))
+        nbformat.write(notebook, source / "chapters" / path.name)
+    shown_first = params.notebooks.blurring_diffusion.inverse_heat
+    readme = (project / "README.md").read_text()
+    known = {
+        "params": params,
+        "shown_first": shown_first,
+        "chapters": [path.stem for path in paths],
+        "others": [path.stem for path in paths if parts(path.stem)[1] not in (None, shown_first)],
+        "judged": judged,
+        "of_papers": sum(not claim.place.startswith("ours") for claim, _ in judged),
+        "verdicts": [rules.SUPPORTED, rules.CONTRADICTED, rules.UNTESTABLE],
+        "fid": measured("13-fid-tables"),
+        "likelihood": measured("14-likelihood"),
+        "films": films.write(params, source / "extra" / "videos"),
+        "models": films.MODELS,
+        "scrub": films.slider(params, source / "static"),
+        "paper": paper_table(described["paper"], figures.values(), params),
+        "figure": partial(placed, figures),
+        "readme": partial(section, readme),
+        "citation": YAML(typ="safe", pure=True).load(project / "CITATION.cff"),
+    }
+    for path in text.glob("*.md"):
+        (source / path.name).write_text(TEMPLATES.from_string(path.read_text()).render(known))
+
+
+def section(readme: str, heading: str) -> str:
+    """A section of a text in Markdown; its links into the repository become plain text."""
+    match = re.search(rf"^(#+) {re.escape(heading)}\n(.*?)(?=^#)", readme, re.MULTILINE | re.DOTALL)
+    if match is None:
+        raise ProjectError(f"README.md has no section '{heading}', which the page includes")
+    return re.sub(r"\[([^]]*)\]\((?!https?:)[^)]*\)", r"\1", match[2]).strip("\n")
+
+
+def main() -> None:
+    with exit_on_error():
+        print(f"The page: {build()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""The code that stages depend on, and the stages that an edit of code runs again."""
+
+import pytest
+from ruamel.yaml import YAML
+
+from ihdm.pipeline import stage_code
+from ihdm.pipeline.stage_code import EXEMPT, named, reached, sources
+from tests.pipeline import EXPERIMENTS, REPOSITORY, dvc, ran
+
+# These make the lists, or come before them, and depend on their sources.
+WITHOUT_LIST = {"check", "strip", "code"}
+
+
+def described():
+    stages = YAML(typ="safe", pure=True).load(REPOSITORY / "dvc.yaml")["stages"]
+    return {name: stage.get("do", stage) for name, stage in stages.items()}
+
+
+def listed(project, stage):
+    lines = (project / "build" / "code" / f"{stage}.txt").read_text().splitlines()
+    return {line.split()[0] for line in lines}
+
+
+def test_every_stage_depends_on_the_list_of_its_code():
+    for name, stage in described().items():
+        lists = [d for d in stage["deps"] if d.startswith("build/code")]
+        assert lists == ([] if name in WITHOUT_LIST else [f"build/code/{name}.txt"])
+
+
+def test_the_stages_without_a_list_depend_on_the_sources_that_they_reach():
+    modules, stages = sources(REPOSITORY), described()
+    for name in WITHOUT_LIST:
+        program = stages[name]["cmd"].split()[2]
+        waiting, seen = {program}, set()
+        while waiting:
+            module = waiting.pop()
+            seen.add(module)
+            waiting |= set(named(modules[module].read_text(), modules)) - seen
+        if name == "strip":
+            # Its other command reads settings, which come into no copy.
+            seen = {module for module in seen if not EXEMPT & set(module.split(".")[1:2])}
+        deps = [REPOSITORY / path for path in stages[name]["deps"]]
+        for module in seen:
+            path = modules[module]
+            if path.name != "__init__.py" or path.parent.name == "settings":
+                assert any(path == d or d in path.parents for d in deps), f"{name}: {module}"
+
+
+SOURCES = {
+    "ihdm": "",
+    "ihdm.a": "from ihdm import b\nfrom ihdm.room import c as other\n",
+    "ihdm.b": "def f():\n    import ihdm.late\n    start('ihdm.program', 1)\n",
+    "ihdm.late": "'''ihdm.a is told of here, and is no program.'''",
+    "ihdm.program": "from ihdm.settings import load\nfrom ihdm.room.c import a",
+    "ihdm.room": "",
+    "ihdm.room.c": "import torch",
+    "ihdm.settings": "from ihdm.settings.base import Settings",
+    "ihdm.settings.base": "",
+    "ihdm.other": "from ihdm import a",
+}
+
+
+def test_a_source_reaches_imports_at_any_place_and_programs_by_name(tmp_path):
+    modules = {}
+    for name, source in SOURCES.items():
+        modules[name] = tmp_path / f"{name}.py"
+        modules[name].write_text(source)
+    expected = {"ihdm", "ihdm.a", "ihdm.b", "ihdm.late", "ihdm.program", "ihdm.room", "ihdm.room.c"}
+    assert reached("from ihdm import a", modules) == sorted(expected)
+    assert reached("from ihdm import late", modules) == ["ihdm", "ihdm.late"]
+    assert reached("import torch", modules) == []
+
+
+def test_arrows_that_exist_by_accident_are_gone(finished_twice):
+    project = finished_twice[0]
+    trainer = {"ihdm.pipeline.training", "ihdm.loop"}
+    for stage in ("samples", "fid-tables", "digit-features"):
+        assert not trainer & listed(project, stage)
+    assert "ihdm.processes" not in listed(project, "digit-features")
+    for stage in ("likelihood", "prior-overlap", "psd-duality"):
+        assert "ihdm.measures.claims" not in listed(project, stage)
+    assert trainer <= listed(project, "train")
+    assert "ihdm.pipeline.stages" in listed(project, "heat-equation")
+
+
+def test_the_list_of_every_stage_holds_what_is_imported_when_it_runs(finished_twice):
+    project = finished_twice[0]
+    traced = {}
+    for line in (project.parent / "trace").read_text().splitlines():
+        stage, module = line.split()
+        traced.setdefault(stage.partition("@")[0], set()).add(module)
+    assert traced.keys() - {"none"} == described().keys()
+    for stage in described().keys() - WITHOUT_LIST:
+        run = {module for module in traced[stage] if module.split(".")[1] not in EXEMPT}
+        assert run, stage
+        assert run <= listed(project, stage), stage
+    # Programs that a stage starts are traced as well as its own.
+    assert "ihdm.pipeline.training" in traced["train"]
+
+
+def edit(project, module, old, new):
+    path = project / "ihdm" / module
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+def stale(project):
+    """The stages whose code changed, once the lists are made anew."""
+    assert ran(dvc("repro", "code")) == ["code"]
+    return stale_stages()
+
+
+def stale_stages():
+    status = dvc("status")
+    return {line[:-1] for line in status.splitlines() if line.endswith(":") and line[0] != "\t"}
+
+
+def test_an_edited_docstring_runs_no_stage_again(finished):
+    edit(finished, "processes.py", "The inverse heat dissipation model", "The model")
+    edit(finished, "measures/claims.py", '"""The ledger: each', '"""The list: every')
+    edit(finished, "loop.py", "# With several processes, it", "# It")
+    assert ran(dvc("repro")) == ["code"]
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new", "stages"),
+    [
+        ("show/videos.py", "GAP = 2", "GAP = 4", {"page"}),
+        ("measures/claims.py", '"Samples are not copies', '"No sample is a copy', {"claims"}),
+        ("measures/rules.py", "below(abs(best - 1)", "below(abs(best - 1.0)", {"claims"}),
+        ("progress.py", "SECONDS_BETWEEN_LINES = 10.0", "SECONDS_BETWEEN_LINES = 9.0", set()),
+        ("settings/base.py", "class Settings(BaseModel):", "class Settings(BaseModel, ):", set()),
+    ],
+)
+def test_an_edit_of_code_makes_stale_what_reaches_it(finished, module, old, new, stages):
+    edit(finished, module, old, new)
+    expected = stages | ({"page"} if stages else set())
+    if module.startswith("settings"):
+        expected |= {"check"}
+    assert stale(finished) == expected
+
+
+def test_an_edited_line_of_the_log_of_training_trains_and_draws_nothing(finished):
+    edit(finished, "pipeline/training.py", "training from the beginning", "training from nothing")
+    assert {stage.partition("@")[0] for stage in stale(finished)} == {"train"}
+    output = dvc("repro", "train@mnist")
+    assert ran(output) == ["train@mnist"]
+    assert "already trained" in output
+    assert stale_stages() == {f"train@{name}" for name in EXPERIMENTS if name != "mnist"}
+
+
+def test_a_stage_that_runs_no_module_is_named(tmp_path):
+    (tmp_path / "dvc.yaml").write_text("stages:\n  odd: {cmd: echo}\n")
+    with pytest.raises(stage_code.ProjectError, match="'odd' runs no module of ihdm: echo"):
+        stage_code.stages(tmp_path, {})

@@ -1,0 +1,138 @@
+"""The shape of the project: rooms and their order, sizes of files, a wheel that holds all rooms."""
+
+import ast
+import subprocess
+import sys
+import sysconfig
+import zipfile
+
+import pytest
+
+from ihdm.pipeline.stage_code import EXEMPT, named, sources
+from tests.pipeline import REPOSITORY
+
+# A module imports from its own room and from the rooms above it.
+ROOMS = [
+    {"project", "progress", "pixels"},
+    {"settings"},
+    {"data"},
+    {"seeds", "heat", "gaussian", "processes", "unet", "sampling"},
+    {"precision", "loop", "weights", "model"},
+    {"figures", "results"},
+    {"measures"},
+    {"pipeline"},
+    {"show"},
+]
+METHOD = ROOMS[3] | {"pixels"}
+
+
+def modules():
+    return sources(REPOSITORY)
+
+
+def room(module):
+    (place,) = (i for i, names in enumerate(ROOMS) if module.split(".")[1] in names)
+    return place
+
+
+def imports():
+    """The modules of the package that each module imports, at any place in its source."""
+    known = modules()
+    for module, path in known.items():
+        own = {name for name in named(path.read_text(), known) if name != module}
+        # A package is imported with each of its modules, and `ihdm` says nothing of its own.
+        yield module, {name for name in own if "." in name and not module.startswith(f"{name}.")}
+
+
+def test_every_module_imports_from_its_own_room_or_one_above():
+    for module, needs in imports():
+        for other in needs if module != "ihdm" else ():
+            assert room(other) <= room(module), f"{module} imports {other}"
+
+
+def test_imports_go_one_way():
+    packages = {module for module, path in modules().items() if path.stem == "__init__"}
+    graph = {module: needs - packages for module, needs in imports() if module not in packages}
+    while graph:
+        leaves = {module for module, needs in graph.items() if not needs & graph.keys()}
+        assert leaves, f"a circle among {sorted(graph)}"
+        graph = {module: needs for module, needs in graph.items() if module not in leaves}
+
+
+def test_modules_whose_code_does_not_count_reach_no_other_code():
+    for module, needs in imports():
+        if module.split(".")[1:2] and module.split(".")[1] in EXEMPT:
+            assert {name.split(".")[1] for name in needs} <= EXEMPT, module
+
+
+def test_the_method_needs_torch_and_numpy_alone():
+    program = (
+        "import sys, torch, numpy\n"
+        "before = set(sys.modules)\n"
+        f"import {', '.join(f'ihdm.{name}' for name in sorted(METHOD))}\n"
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(*sorted(new - set(sys.stdlib_module_names)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    # Parts of torch and numpy that are loaded when they are first used.
+    assert set(done.stdout.split()) <= {"ihdm", "torch", "numpy"}
+
+
+def test_settings_are_read_without_torch():
+    program = "import sys, ihdm.settings; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
+
+
+def lines(path):
+    return len(path.read_text().splitlines())
+
+
+def test_files_are_short():
+    for path in modules().values():
+        assert lines(path) <= 300, path
+    assert lines(REPOSITORY / "dvc.yaml") < 420
+    assert lines(REPOSITORY / "README.md") < 200
+
+
+def test_files_are_written_whole_by_one_helper():
+    """Nothing but `project.replacing` renames files, but for whole folders and named states."""
+    renaming = set()
+    for module, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr in ("replace", "rename"):
+                value = node.value
+                if isinstance(value, ast.Name) and value.id == "os":
+                    renaming.add(module)
+    assert renaming == {"ihdm.project", "ihdm.data.prepare", "ihdm.pipeline.checkpoints"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A wheel of the project, unpacked elsewhere."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
+    command += ["--no-build-isolation", "--wheel-dir", str(folder), str(REPOSITORY)]
+    subprocess.run(command, check=True, capture_output=True)
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def test_a_wheel_installed_elsewhere_imports_every_room(wheel, tmp_path):
+    names = sorted(module for module in modules() if not module.endswith("__main__"))
+    program = f"import {', '.join(names)}; print(ihdm.__file__)"
+    paths = [str(wheel), sysconfig.get_paths()["purelib"]]
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {paths}; {program}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(wheel / "ihdm" / "__init__.py")
