@@ -77,7 +77,7 @@ def test_a_delta_that_makes_no_sense_is_refused_before_training(ready, monkeypat
 
 
 def test_a_damaged_record_is_named(ready, settings):
-    path = ready / tuning.RECORD
+    path = trials.place()
     path.write_text(path.read_text() + '{"experiment": "mn\n')
     images = datasets.load(settings.experiment("mnist")[1])
     with pytest.raises(ProjectError, match=r"tuning\.jsonl, line \d+, is damaged"):
@@ -87,7 +87,7 @@ def test_a_damaged_record_is_named(ready, settings):
 def test_a_trial_ends_where_the_pipeline_does(ready, settings):
     experiment, data = settings.experiment("mnist")
     images = datasets.load(data)
-    network = tuning.trained(experiment, images).network
+    network = tuning.trained(experiment, images).network.network
     finished = weights.load(training.run("mnist").weights, copy.deepcopy(network))
     for ours, theirs in zip(network.parameters(), finished.parameters(), strict=True):
         assert torch.equal(ours, theirs)

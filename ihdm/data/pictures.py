@@ -20,27 +20,27 @@ from ihdm.settings import Database, Folder, Pictures
 __all__ = ["database", "folder", "opened"]
 
 
-def folder(settings: Folder, project: Path) -> dict[str, Source]:
+def folder(described: Folder, project: Path) -> dict[str, Source]:
     """The source of each split of a folder of image files; see `sources.opened`."""
-    where = project / settings.path
+    where = project / described.path
     if not where.is_dir():
         raise ProjectError(f"{where} does not exist: put your images there, in any sub-folders")
     paths = sorted(p for p in where.rglob("*") if p.is_file() and not p.name.startswith("."))
-    _enough(len(paths), settings, where)
+    _enough(len(paths), described, where)
     names = [str(path.relative_to(where)) for path in paths]
     sizes = [path.stat().st_size for path in paths]
     source = Source(
         len(paths),
-        settings.shape,
-        lambda i: _fitted(paths[i], settings),
+        described.shape,
+        lambda i: _fitted(paths[i], described),
         lambda i: names[i],
         hashlib.sha256(json.dumps([names, sizes]).encode()).hexdigest(),
     )
-    return divided(source, settings, SPLITS)
+    return divided(source, described, SPLITS)
 
 
-def _enough(count: int, settings: Pictures, where: Path) -> None:
-    wanted = sum(getattr(settings.splits, split) for split in SPLITS)
+def _enough(count: int, described: Pictures, where: Path) -> None:
+    wanted = sum(getattr(described.splits, split) for split in SPLITS)
     if count < wanted:
         raise ProjectError(
             f"{where} holds {count} images, the splits in params.yaml ask for {wanted}"
@@ -67,39 +67,39 @@ def opened(where: Path) -> Iterator[lmdb.Environment]:
     with environment:
         # A page beyond the end of the file would end the process (SIGBUS) when it is read.
         pages = environment.info()["last_pgno"] + 1
-        expected, found = pages * environment.stat()["psize"], data.stat().st_size
-        if found < expected:
-            raise ProjectError(f"{data} is cut short, {found:,} of {expected:,} bytes: {remedy}")
+        expected, actual = pages * environment.stat()["psize"], data.stat().st_size
+        if actual < expected:
+            raise ProjectError(f"{data} is cut short, {actual:,} of {expected:,} bytes: {remedy}")
         try:
             yield environment
         except lmdb.Error as error:
             raise ProjectError(f"{data} is damaged ({error}): {remedy}") from None
 
 
-def database(settings: Database, environment: lmdb.Environment) -> dict[str, Source]:
+def database(described: Database, environment: lmdb.Environment) -> dict[str, Source]:
     """The source of each split of an LMDB of encoded images; see `sources.opened`."""
     where = Path(environment.path())
     with environment.begin() as transaction, transaction.cursor() as cursor:
         keys = list(cursor.iternext(values=False))
-    _enough(len(keys), settings, where)
+    _enough(len(keys), described, where)
 
     def read(i: int) -> UInt8:
         with environment.begin() as transaction:
             encoded = transaction.get(keys[i])
-        return _fitted(io.BytesIO(encoded or b""), settings)
+        return _fitted(io.BytesIO(encoded or b""), described)
 
     size = (where / "data.mdb").stat().st_size
     source = Source(
         len(keys),
-        settings.shape,
+        described.shape,
         read,
         lambda i: keys[i].decode(errors="replace"),
         f"{len(keys)} images, {size} bytes",
     )
-    return divided(source, settings, SPLITS)
+    return divided(source, described, SPLITS)
 
 
-def _fitted(file: Path | io.BytesIO, settings: Pictures) -> UInt8:
+def _fitted(file: Path | io.BytesIO, described: Pictures) -> UInt8:
     """One picture as (C, H, W): upright, transparent pixels white, cropped and resized.
 
     Raises:
@@ -113,9 +113,9 @@ def _fitted(file: Path | io.BytesIO, settings: Pictures) -> UInt8:
             upright = ImageOps.exif_transpose(picture)
     except UnidentifiedImageError:
         raise ValueError("not an image") from None
-    if upright.width < settings.width or upright.height < settings.height:
+    if upright.width < described.width or upright.height < described.height:
         raise ValueError(
-            f"{upright.width}x{upright.height} is smaller than {settings.width}x{settings.height}"
+            f"{upright.width}x{upright.height} is smaller than {described.width}x{described.height}"
         )
     if upright.mode == "F":
         raise ValueError("floating-point pixels have no fixed range")
@@ -126,9 +126,9 @@ def _fitted(file: Path | io.BytesIO, settings: Pictures) -> UInt8:
         layer = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     cropped = ImageOps.fit(
-        upright.convert("L" if settings.channels == 1 else "RGB"),
-        (settings.width, settings.height),
+        upright.convert("L" if described.channels == 1 else "RGB"),
+        (described.width, described.height),
         Image.Resampling.LANCZOS,
     )
     pixels = np.asarray(cropped, dtype=np.uint8)
-    return pixels[None] if settings.channels == 1 else pixels.transpose(2, 0, 1)
+    return pixels[None] if described.channels == 1 else pixels.transpose(2, 0, 1)

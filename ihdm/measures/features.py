@@ -79,15 +79,17 @@ def features_of_parts(
     """As `features`, of images that come in parts."""
     device = PartialState().device
     extract, resize = extractor(space, device), resizer(space)
-    found = []
+    extracted = []
     for part in progress.over(parts, "features", "part", count):
         if isinstance(part, Tensor):
             part = to_bytes(part).numpy()
         if space == "inception":
             part = np.broadcast_to(part, (len(part), 3, *part.shape[2:]))
         pixels = np.stack([resize(u) for u in part.transpose(0, 2, 3, 1)]).transpose(0, 3, 1, 2)
-        found.append(extract(torch.from_numpy(pixels.astype(np.float32)).to(device)).cpu().numpy())
-    return np.concatenate(found)
+        extracted.append(
+            extract(torch.from_numpy(pixels.astype(np.float32)).to(device)).cpu().numpy()
+        )
+    return np.concatenate(extracted)
 
 
 def features_of_draws(model: Model, count: int) -> Features:

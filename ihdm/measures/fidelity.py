@@ -145,13 +145,13 @@ def floor(reference: Features, count: int, seed: int) -> tuple[float, float]:
     """
     numbers = np.random.default_rng(seed)
     mean, covariance = reference.mean(0), np.cov(reference, rowvar=False)
-    found = [
+    simulated = [
         fid_from_feats(
             *(numbers.multivariate_normal(mean, covariance, n) for n in (count, len(reference)))
         )
         for _ in range(SIMULATIONS)
     ]
-    return float(np.mean(found)), float(np.std(found, ddof=1))
+    return float(np.mean(simulated)), float(np.std(simulated, ddof=1))
 
 
 def optimum(
@@ -178,12 +178,12 @@ def optimum(
     y = standardised(reference, reference)
     size = len(sweep[places[0]])
     counts = np.vstack([np.ones((1, size), np.int64), multiplicities(size, seed, bootstraps)])
-    found = np.stack(
+    curves = np.stack(
         [kernel_bootstrap(standardised(sweep[p], reference), y, counts) for p in places]
     )
-    lowest, *others = (vertex(places, values) for values in found.T)
+    lowest, *others = (vertex(places, values) for values in curves.T)
     half = 1.96 * float(np.std(others, ddof=1))
-    bracketed = places[0] < places[found[:, 0].argmin()] < places[-1]
+    bracketed = places[0] < places[curves[:, 0].argmin()] < places[-1]
     return Optimum(lowest, lowest - half, lowest + half, bool(bracketed))
 
 

@@ -131,4 +131,4 @@ def signs(first: Shape, second: Shape) -> Signs:
         second: of the one that is expected to smooth, at the same images.
     """
     a, b = first.adjacent, second.adjacent
-    return Signs(*(found.double().mean().item() for found in (a * b < 0, a < 0, b > 0)))
+    return Signs(*(sign.double().mean().item() for sign in (a * b < 0, a < 0, b > 0)))

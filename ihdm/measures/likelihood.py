@@ -132,16 +132,16 @@ def squared_errors(model: Model, u_0: Tensor, seed: int) -> SquaredErrors:
         TypeError: the model has another process.
     """
     process = model.heat
-    found = torch.zeros(process.K, len(u_0), dtype=torch.float64)
+    squares = torch.zeros(process.K, len(u_0), dtype=torch.float64)
     mean = torch.empty(u_0.shape)
     levels = range(1, process.K + 1)
     for k, part, images, level, noise in passes(model, u_0, levels, seed):
         u_k, target = process.example(images, level, noise)
         step = process.predict(model.network, u_k, level)
-        found[k - 1, part] = (step - target).double().square().flatten(1).sum(1).cpu()
+        squares[k - 1, part] = (step - target).double().square().flatten(1).sum(1).cpu()
         if k == 1:
             mean[part] = (u_k + step).cpu()
-    return SquaredErrors(found, mean)
+    return SquaredErrors(squares, mean)
 
 
 def heat_terms(

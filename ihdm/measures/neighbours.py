@@ -103,8 +103,8 @@ def nearest(
     for first in range(0, len(images), batch):
         part = view(to_unit(images[first : first + batch])).flatten(1)
         # Without the matrix product, whose cancellation would blur small distances.
-        found = torch.cdist(flat, part, compute_mode="donot_use_mm_for_euclid_dist")
-        distance = torch.cat([distance, found.nan_to_num(torch.inf, posinf=torch.inf)], 1)
+        apart = torch.cdist(flat, part, compute_mode="donot_use_mm_for_euclid_dist")
+        distance = torch.cat([distance, apart.nan_to_num(torch.inf, posinf=torch.inf)], 1)
         index = torch.cat([index, torch.arange(first, first + len(part)).expand(len(flat), -1)], 1)
         distance, order = distance.sort(dim=1, stable=True)
         distance, index = distance[:, :count], index.gather(1, order[:, :count])

@@ -59,14 +59,14 @@ def accelerator() -> Accelerator:
             f"machine.processes: {here} processes need as many GPUs, of which there are "
             f"{torch.cuda.device_count()}"
         )
-    found = Accelerator(cpu=not torch.accelerator.is_available())
+    joined = Accelerator(cpu=not torch.accelerator.is_available())
     expected = int(os.environ.get("WORLD_SIZE", "1"))
-    if found.num_processes != expected:
+    if joined.num_processes != expected:
         raise ProjectError(
-            f"{expected} processes were started, and this one knows of {found.num_processes}: "
+            f"{expected} processes were started, and this one knows of {joined.num_processes}: "
             "several processes need CUDA devices or CPUs"
         )
-    return found
+    return joined
 
 
 def launch(module: str, arguments: list[str], parent: int | None = None) -> None:

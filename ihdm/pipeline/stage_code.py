@@ -37,8 +37,13 @@ def sources(project: Path) -> dict[str, Path]:
 
 
 def named(source: str, modules: dict[str, Path]) -> Iterator[str]:
-    """The modules that a source imports, or names in a string."""
-    for node in ast.walk(ast.parse(source)):
+    """The modules that a source imports, or names in a string; not if for type checking alone."""
+    waiting: list[ast.AST] = [ast.parse(source)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        waiting += ast.iter_child_nodes(node)
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -80,9 +85,9 @@ def stages(project: Path, modules: dict[str, Path]) -> dict[str, list[str]]:
         ProjectError: a command in dvc.yaml runs no module of the package.
     """
     described = YAML(typ="safe", pure=True).load(project / "dvc.yaml")["stages"]
-    found = {}
-    for stage, settings in described.items():
-        command = settings.get("do", settings)["cmd"]
+    by_stage = {}
+    for stage, entry in described.items():
+        command = entry.get("do", entry)["cmd"]
         program = re.match(r"python -m (ihdm[\w.]+)(?: run (\S+))?", command)
         if program is None or program[1] not in modules:
             raise ProjectError(f"dvc.yaml: the stage '{stage}' runs no module of ihdm: {command}")
@@ -91,8 +96,8 @@ def stages(project: Path, modules: dict[str, Path]) -> dict[str, list[str]]:
             path = project / "build" / "notebooks" / f"{program[2]}.ipynb"
             cells = nbformat.read(path, as_version=4).cells
             source += "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-        found[stage] = reached(source, modules)
-    return found
+        by_stage[stage] = reached(source, modules)
+    return by_stage
 
 
 def write(project: Path) -> None:
