@@ -1,8 +1,12 @@
 """The code that each stage of the pipeline reaches: `python -m ihdm.pipeline.stage_code`.
 
-It writes `build/code/STAGE.txt` for every stage, and the stage depends on this file:
+It writes a file for every notebook and program, and the stage that runs it depends on this file:
 
-    ihdm.heat 3b0c7a9d1e24       a module, and a hash of its source without comments and docstrings
+    build/code/03-samples.txt           of a notebook
+    build/code/data.prepare.txt         of a program, by its module
+
+    ihdm.heat 3b0c7a9d1e24              a module, and a hash of its source without comments,
+                                        docstrings and layout
 
 A stage reaches the module that its command runs; for a notebook, also the modules that its cells
 import; and from there every module that is imported anywhere in a source, or whose name stands in
@@ -12,17 +16,15 @@ params.yaml enter a stage through its `params`, and a progress bar changes no re
 
 import ast
 import hashlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
-from ruamel.yaml import YAML
 
 from ihdm.pipeline.fingerprint import syntax
-from ihdm.project import ProjectError, exit_on_error, replacing, root
+from ihdm.project import exit_on_error, replacing, root
 
-__all__ = ["EXEMPT", "reached", "stages", "write"]
+__all__ = ["EXEMPT", "entries", "named", "reached", "sources", "write"]
 
 EXEMPT = {"settings", "project", "progress"}
 
@@ -74,54 +76,44 @@ def reached(source: str, modules: dict[str, Path]) -> list[str]:
     return sorted(seen)
 
 
-def stages(project: Path, modules: dict[str, Path]) -> dict[str, list[str]]:
-    """The modules that each stage reaches.
+def entries(project: Path, modules: dict[str, Path]) -> dict[str, str]:
+    """Everything that a stage can run: its name -> a source that stands for it.
 
     Args:
         project: the project's folder, with notebooks that were stripped by `stages strip`.
         modules: the modules of the package, from `sources`.
 
-    Raises:
-        ProjectError: a command in dvc.yaml runs no module of the package.
+    Returns:
+        A notebook by its name without ending, with the code that runs it; a program by the name of
+        its module without `ihdm.`.
     """
-    described = YAML(typ="safe", pure=True).load(project / "dvc.yaml")["stages"]
-    by_stage = {}
-    for stage, entry in described.items():
-        command = entry.get("do", entry)["cmd"]
-        program = re.match(r"python -m (ihdm[\w.]+)(?: run (\S+))?", command)
-        if program is None or program[1] not in modules:
-            raise ProjectError(f"dvc.yaml: the stage '{stage}' runs no module of ihdm: {command}")
-        source = f"import {program[1]}\n"
-        if program[2]:
-            path = project / "build" / "notebooks" / f"{program[2]}.ipynb"
-            cells = nbformat.read(path, as_version=4).cells
-            source += "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-        by_stage[stage] = reached(source, modules)
-    return by_stage
+    runs = {
+        name.removeprefix("ihdm."): f"import {name}"
+        for name, path in modules.items()
+        if 'if __name__ == "__main__":' in path.read_text().splitlines()
+    }
+    for path in sorted((project / "build" / "notebooks").glob("*.ipynb")):
+        cells = nbformat.read(path, as_version=4).cells
+        code = [cell.source for cell in cells if cell.cell_type == "code"]
+        runs[path.stem] = "\n".join(["import ihdm.pipeline.stages", *code])
+    return runs
 
 
 def write(project: Path) -> None:
-    """Writes `build/code/`, and removes files of stages that are no more.
+    """Writes `build/code/`, which DVC empties before.
 
     Args:
-        project: the project's folder.
-
-    Raises:
-        ProjectError: see `stages`.
+        project: the project's folder, with notebooks that were stripped by `stages strip`.
     """
     modules = sources(project)
     hashes = {
         name: hashlib.sha256(syntax(path.read_text()).encode()).hexdigest()[:12]
         for name, path in modules.items()
     }
-    folder = project / "build" / "code"
-    listed = stages(project, modules)
-    for stage, names in listed.items():
-        with replacing(folder / f"{stage}.txt") as temporary:
-            temporary.write_text("".join(f"{name} {hashes[name]}\n" for name in names))
-    for path in folder.glob("*.txt"):
-        if path.stem not in listed:
-            path.unlink()
+    for entry, source in entries(project, modules).items():
+        lines = [f"{name} {hashes[name]}\n" for name in reached(source, modules)]
+        with replacing(project / "build" / "code" / f"{entry}.txt") as temporary:
+            temporary.write_text("".join(lines))
 
 
 if __name__ == "__main__":
