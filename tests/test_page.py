@@ -18,7 +18,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from ihdm.project import ProjectError
-from ihdm.show import page, videos
+from ihdm.show import chapters, videos
 from tests.conftest import REPOSITORY
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -148,7 +148,7 @@ def test_every_description_is_of_a_figure_that_is_made(site):
     described = set(re.findall(r"^  (\d\d-[\w-]+/[\w-]+):", text, re.MULTILINE))
     made = set()
     for png in (site.parent / "results" / "figures").rglob("*.png"):
-        made.add(f"{page.parts(png.parent.name)[0]}/{png.stem}")
+        made.add(f"{chapters.parts(png.parent.name)[0]}/{png.stem}")
     assert described == made
 
 
@@ -189,7 +189,7 @@ def test_pages_meet_the_rules_of_accessibility(browser, pages, scheme):
         resize(browser, width)
         for path in pages:
             # Chapters of one notebook differ in nothing but their numbers.
-            if page.parts(path.stem)[1] in (None, "mnist"):
+            if chapters.parts(path.stem)[1] in (None, "mnist"):
                 visit(browser, path)
                 unfold = "document.querySelectorAll('details').forEach(d => d.open = true);"
                 unfold += "document.getAnimations().forEach(a => a.finish())"
