@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from ihdm.project import ProjectError, root
+from ihdm.project import ProjectError
 from ihdm.settings import Notebooks, digest, load
 from tests.conftest import REPOSITORY, write_settings
 
@@ -215,14 +215,6 @@ def test_numbers_with_exponents_are_numbers(project, smoke_settings):
     text = re.sub(r"learning_rate: [^,]+", "learning_rate: 1e-3", text)
     (project / "params.yaml").write_text(text)
     assert load().experiments["mnist"].train.learning_rate == 0.001
-
-
-def test_the_project_is_found_from_a_folder_inside_it(project, monkeypatch):
-    monkeypatch.chdir(project / "notebooks")
-    assert root() == project
-    monkeypatch.chdir(project.parent)
-    with pytest.raises(ProjectError, match="run inside the project"):
-        root()
 
 
 def test_an_experiment_that_is_off_is_named(settings):
