@@ -65,19 +65,18 @@ def frequencies(size: int) -> Tensor:
     return math.pi / size * torch.arange(size, dtype=torch.float64)
 
 
-def log_decay(height: int, width: int, sigma_blur: Tensor) -> Tensor:
-    """`-lambda t`, the logarithm of the heat kernel, with `t = sigma_blur^2 / 2` (Eqs. 21, 23).
+def log_decay(height: int, width: int, time: Tensor) -> Tensor:
+    """`-lambda t`, the logarithm of the heat kernel of each frequency (Eqs. 21, 23).
 
     Args:
         height: image height H in pixels.
         width: image width W in pixels.
-        sigma_blur: (...) float64 widths of the blur in pixels.
+        time: (...) float64, t, in squared pixels: `sigma_blur^2 / 2`.
 
     Returns:
-        (..., H, W) float64 on the device of `sigma_blur`, zero at frequency zero.
+        (..., H, W) float64 on the device of `time`, zero at frequency zero.
     """
     squared = frequencies(height)[:, None] ** 2 + frequencies(width) ** 2
-    time = sigma_blur**2 / 2
     return -squared.to(time.device) * time[..., None, None]
 
 
@@ -124,9 +123,9 @@ def operator(size: int, sigma_blur: Tensor) -> Tensor:
         (B, size, size) float64 symmetric matrices, on the device of `sigma_blur` if that device has
         float64, and on the CPU otherwise.
     """
+    time = sigma_blur.detach().to("cpu", torch.float64) ** 2 / 2
     basis = cosine_basis(size)
-    decay = log_decay(size, 1, sigma_blur.detach().to("cpu", torch.float64)).exp()
-    table = basis.T @ (decay * basis)
+    table = basis.T @ (log_decay(size, 1, time).exp() * basis)
     return table if sigma_blur.device.type == "mps" else table.to(sigma_blur.device)
 
 

@@ -27,7 +27,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ihdm import processes, seeds
 from ihdm.pixels import UInt8, to_unit
-from ihdm.precision import Autocast, memory_format
+from ihdm.precision import Autocast, memory_format, resolved
 from ihdm.processes import Process
 from ihdm.settings import Experiment, Train
 from ihdm.unet import UNet
@@ -65,6 +65,7 @@ class State:
         network: f_theta, being trained.
         ema: the moving average of its weights (torch's own), which is used after training.
         optimizer: Adam with its moments.
+        precision: of the products, float32 or bfloat16; saved, and never changed by a saved state.
         step: number of steps done.
         history: rows of logged figures.
         pending: losses since the last row.
@@ -73,15 +74,22 @@ class State:
     network: nn.Module
     ema: AveragedModel
     optimizer: torch.optim.Optimizer
+    precision: str = "float32"
     step: int = 0
     history: list[Row] = field(default_factory=list)
     pending: list[float] = field(default_factory=list)
 
     @classmethod
-    def fresh(cls, network: nn.Module, train: Train) -> "State":
+    def fresh(cls, network: nn.Module, train: Train, device: torch.device) -> "State":
         """The state before the first step, with Adam as in App. B.1."""
         ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(train.ema))
-        return cls(network, ema, torch.optim.Adam(network.parameters(), train.learning_rate))
+        optimizer = torch.optim.Adam(network.parameters(), train.learning_rate)
+        return cls(network, ema, optimizer, resolved(train, device))
+
+    @property
+    def average(self) -> nn.Module:
+        """The network with the moving average of the weights, which is the result of training."""
+        return self.ema.module
 
     def log(self, report: Report, held_out: float) -> None:
         """Adds a row to the history, with the mean training loss since the last row."""
@@ -99,6 +107,7 @@ class State:
             "network": self.network.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "precision": self.precision,
             "step": self.step,
             "history": self.history,
             "pending": self.pending,
@@ -121,14 +130,14 @@ def begin(
         shape: (C, H, W) of an image.
         device: where to train.
     """
-    train, delta = experiment.train, experiment.sampling.delta
+    train = experiment.train
     torch.manual_seed(train.seed)
     checkpointing = train.activation_checkpointing
     sizes = experiment.network.model_dump()
     network = UNet(shape[0], **sizes, activation_checkpointing=checkpointing)
     network.to(device).to(memory_format=memory_format(train))
-    process = processes.make(*shape[1:], delta=delta, **experiment.process.model_dump())
-    return process, State.fresh(network, train)
+    process = processes.make(*shape[1:], **experiment.numbers)
+    return process, State.fresh(network, train, device)
 
 
 def steps(

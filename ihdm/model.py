@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ihdm import processes, progress, sampling, settings, weights
 from ihdm.data import datasets
-from ihdm.pixels import UInt8
+from ihdm.pixels import UInt8, to_bytes
 from ihdm.precision import Autocast, memory_format
 from ihdm.processes import InverseHeat, Process
 from ihdm.project import root
@@ -75,8 +75,7 @@ class Model:
             images: (N, C, H, W) uint8 training images.
             device: where to compute.
         """
-        delta, described = experiment.sampling.delta, experiment.process.model_dump()
-        process = processes.make(*images.shape[2:], delta=delta, **described)
+        process = processes.make(*images.shape[2:], **experiment.numbers)
         network.to(device).to(memory_format=memory_format(experiment.train))
         autocast = Autocast(network, experiment.train, device).eval()
         batch = experiment.train.images_per_pass or 64
@@ -88,7 +87,7 @@ class Model:
         return next(self.network.parameters()).device
 
     @property
-    def heat(self) -> InverseHeat:
+    def inverse_heat(self) -> InverseHeat:
         """The process, if it is inverse heat dissipation.
 
         Raises:
@@ -108,8 +107,8 @@ class Model:
             TypeError: the model has another process, which has no delta.
             ValueError: delta is negative.
         """
-        heat = self.heat
-        return replace(self, process=InverseHeat(heat.heat, heat.sigma, delta))
+        process = self.inverse_heat
+        return replace(self, process=InverseHeat(process.heat, process.sigma, delta))
 
     def with_seed(self, seed: int) -> "Model":
         """The same model with another set of samples."""
@@ -140,6 +139,11 @@ class Model:
         """
         noise = sampling.noises(u.shape[1:], self.seed, samples)
         return sampling.reverse(self.process, self.network, u.to(self.device), noise, k=k)
+
+    def draw_bytes(self, samples: Sequence[Sample]) -> UInt8:
+        """Finished samples as 8-bit images, drawn all at once: (len(samples), C, H, W)."""
+        *_, last = self.steps(samples, self.starts(samples))
+        return to_bytes(last.state).cpu().numpy()
 
     def draw(
         self,

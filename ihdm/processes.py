@@ -63,7 +63,8 @@ class InverseHeat(Process):
 
     def log_signal(self, k: Tensor) -> Tensor:
         """`-lambda t_k` with `t_k = sigma_blur_k^2 / 2` (Eqs. 21, 23)."""
-        return log_decay(self.height, self.width, self.heat.sigma_blur[k.cpu()])
+        time = self.heat.sigma_blur[k.cpu()] ** 2 / 2
+        return log_decay(self.height, self.width, time)
 
     def noise_scale(self, k: Tensor) -> Tensor:
         """sigma, at every level (Eq. 4)."""
@@ -199,9 +200,9 @@ class Blurring(NoisePrediction):
     def log_signal(self, k: Tensor) -> Tensor:
         """log alpha_t of B6-B7."""
         t = double(k) / self.K
-        sigma_blur = self.sigma_blur_max * torch.sin(torch.pi * t / 2) ** 2
+        tau = (self.sigma_blur_max * torch.sin(torch.pi * t / 2) ** 2) ** 2 / 2
         d_min = self.d_min.to(t.device)
-        heat = torch.log1p(-d_min) + log_decay(self.height, self.width, sigma_blur)
+        heat = torch.log1p(-d_min) + log_decay(self.height, self.width, tau)
         log_a = F.logsigmoid(self._log_snr(t)) / 2
         return log_a[:, None, None] + torch.logaddexp(heat, d_min.log())
 
@@ -222,7 +223,7 @@ class Blurring(NoisePrediction):
 def make(
     height: int, width: int, *, kind: str, delta: float | None = None, **numbers: float
 ) -> Process:
-    """A process by its name and its numbers, as params.yaml and files of weights describe it.
+    """A process by its name and its numbers, as params.yaml describes it.
 
     Args:
         height: image height in pixels.

@@ -1,4 +1,4 @@
-"""The project's folder, errors that a person can mend, and files that are written whole."""
+"""The project's folder, errors that users can fix, and atomic file writes."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ __all__ = ["ProjectError", "exit_on_error", "replacing", "root"]
 
 
 class ProjectError(Exception):
-    """An error that the user can mend; its message says how."""
+    """An error that the user can fix; its message says how."""
 
 
 def root() -> Path:

@@ -25,7 +25,7 @@ def images():
 def fresh(settings, network=None):
     torch.manual_seed(settings.seed)
     network = network or UNet(1, 8, (1, 2), 1, (1,), groups=2)
-    return loop.State.fresh(network, settings)
+    return loop.State.fresh(network, settings, torch.device("cpu"))
 
 
 def weights(state):

@@ -9,6 +9,7 @@ import zipfile
 import pytest
 
 from ihdm.pipeline.stage_code import EXEMPT, named, sources
+from tests.conftest import copy_sources, read_settings
 from tests.pipeline import REPOSITORY
 
 # A module imports from its own room and from the rooms above it.
@@ -115,8 +116,10 @@ def test_files_are_written_whole_by_one_helper():
 def wheel(tmp_path_factory):
     """A wheel of the project, unpacked elsewhere."""
     folder = tmp_path_factory.mktemp("wheel")
+    # A build leaves files behind, which the next one would pack.
+    copy_sources(folder / "project", read_settings())
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
-    command += ["--no-build-isolation", "--wheel-dir", str(folder), str(REPOSITORY)]
+    command += ["--no-build-isolation", "--wheel-dir", str(folder), str(folder / "project")]
     subprocess.run(command, check=True, capture_output=True)
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
         archive.extractall(folder / "site")

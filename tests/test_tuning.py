@@ -77,7 +77,7 @@ def test_a_delta_that_makes_no_sense_is_refused_before_training(ready, monkeypat
 
 
 def test_a_damaged_record_is_named(ready, settings):
-    path = trials.place()
+    path = trials.file()
     path.write_text(path.read_text() + '{"experiment": "mn\n')
     images = datasets.load(settings.experiment("mnist")[1])
     with pytest.raises(ProjectError, match=r"tuning\.jsonl, line \d+, is damaged"):

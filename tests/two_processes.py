@@ -25,7 +25,7 @@ def gradients(settings, accelerator):
     # Fresh blocks end in zeros, behind which no gradient goes.
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    state = loop.State.fresh(network, settings)
+    state = loop.State.fresh(network, settings, torch.device("cpu"))
     process = InverseHeat(HeatEquation(8, 8, blur_schedule(4, 0.5, 4)), 0.01)
     report = next(loop.steps(process, state, IMAGES, settings, accelerator))
     return {

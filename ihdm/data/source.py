@@ -1,4 +1,4 @@
-"""Images of one origin, read one at a time, and how they are dealt to splits."""
+"""An image source, read one image at a time, and its division into splits."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class Source:
 
 
 def divided(source: Source, described: DataSet, splits: tuple[str, ...]) -> dict[str, Source]:
-    """A source dealt to splits in the order of a seeded permutation, and what is left over."""
+    """Divides a source into splits by a seeded permutation; unused images go to `SPARE`."""
     order = np.random.default_rng(described.seed).permutation(source.count)
     ends = np.cumsum([getattr(described.splits, split) for split in splits])
     parts = zip((*splits, SPARE), np.split(order, ends), strict=True)

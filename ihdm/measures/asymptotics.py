@@ -45,7 +45,7 @@ class GaussianData(NamedTuple):
     def decay(self, width: float) -> Tensor:
         """`c = exp(-lambda width^2 / 2)` of Eqs. 21 and 23: (H, W) float64."""
         H, W = self.mean.shape[1:]
-        return log_decay(H, W, torch.tensor(width, dtype=torch.float64)).exp()
+        return log_decay(H, W, torch.tensor(width**2 / 2, dtype=torch.float64)).exp()
 
     def blurred_variance(self, sigma: float, width: float) -> Tensor:
         """`V_k = c^2 v + sigma^2`: (C, H, W) float64."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ihdm import weights
 from ihdm.project import root
 
-__all__ = ["Classifier", "load", "place"]
+__all__ = ["Classifier", "file", "load"]
 
 FEATURES = 64
 
@@ -50,9 +50,9 @@ def load() -> Classifier:
     Raises:
         ProjectError: its weights are missing or damaged.
     """
-    return weights.load(place(), Classifier()).eval()
+    return weights.load(file(), Classifier()).eval()
 
 
-def place() -> Path:
+def file() -> Path:
     """The file of its weights."""
     return root() / "results" / "weights" / "digit_features.safetensors"

@@ -37,7 +37,7 @@ def extractor(space: str, device: torch.device) -> Callable[[Tensor], Tensor]:
         raise
     except (OSError, RuntimeError) as error:  # of the download and of a damaged file
         raise ProjectError(
-            f"Inception's weights could not be had ({type(error).__name__}: {error}). clean-fid "
+            f"could not load Inception's weights ({type(error).__name__}: {error}). clean-fid "
             "downloads inception-2015-12-05.pt into /tmp; without a network, put the file there "
             "by hand, or use the features 'digits'"
         ) from None

@@ -17,6 +17,8 @@ import numpy as np
 from cleanfid.fid import fid_from_feats, frechet_distance, kernel_distance
 from numpy.typing import NDArray
 
+from ihdm.measures.features import Features
+
 __all__ = [
     "Measured",
     "Optimum",
@@ -26,7 +28,6 @@ __all__ = [
     "optimum",
 ]
 
-Features = NDArray[np.float64]
 SUBSETS = 100  # over which clean-fid averages KID
 SIMULATIONS = 20  # of the floor
 

@@ -131,7 +131,7 @@ def squared_errors(model: Model, u_0: Tensor, seed: int) -> SquaredErrors:
     Raises:
         TypeError: the model has another process.
     """
-    process = model.heat
+    process = model.inverse_heat
     squares = torch.zeros(process.K, len(u_0), dtype=torch.float64)
     mean = torch.empty(u_0.shape)
     levels = range(1, process.K + 1)

@@ -111,7 +111,7 @@ def bound(train: Images, test: Images, heat: HeatEquation, sigma: float, delta: 
     """The variational upper bound on L_K (App. A.3, Eqs. 41-42), in chunks.
 
     Args:
-        train: as for `subspace`, and so are the others.
+        train: training images; all of these as in `subspace`.
         test: images u_0 to evaluate.
         heat: the forward process.
         sigma: training noise.
@@ -138,7 +138,7 @@ def exact(
     """L_K itself, by Monte Carlo.
 
     Args:
-        train: as for `subspace`, and so are the others.
+        train: training images; all of these as in `subspace`.
         test: images u_0 to evaluate.
         heat: the forward process.
         sigma: training noise.
@@ -182,7 +182,8 @@ def subspace(
     C, H, W = train.shape[1:]
     # Squared differences that may be lost in all.
     allowed = TOLERANCE * 2 * delta**2 / max(1.0, (sigma / delta) ** 2 - 1)
-    decay = log_decay(H, W, heat.sigma_blur[-1]).exp()
+    time = heat.sigma_blur[-1].item() ** 2 / 2
+    decay = log_decay(H, W, torch.tensor(time, dtype=torch.float64)).exp()
     # The coefficients of a difference of two images have squares that add up to at most C H W.
     possible = decay.square() * (C * H * W)
     rest = possible > allowed / 2

@@ -1,4 +1,4 @@
-"""The log of trials: settings that were tried, and the quality that they gave.
+"""The log of trials: the settings of each trial and its scores.
 
 `python -m ihdm.pipeline.tuning` adds to it.
 """
@@ -13,7 +13,7 @@ from ihdm.data.datasets import Images
 from ihdm.project import ProjectError, root
 from ihdm.settings import Experiment, Train
 
-__all__ = ["TRAINED", "Trial", "advantage", "best", "differences", "place", "recorded"]
+__all__ = ["TRAINED", "Trial", "advantage", "best", "differences", "file", "recorded"]
 
 TRAINED = ("process", "network", "train")
 # Settings that hardly change the result of a training, or are meant to differ in its repetitions.
@@ -22,7 +22,7 @@ ASIDE = {"train.seed", "train.log_every", *(f"train.{key}" for key in Train.WITH
 Trial = dict[str, Any]
 
 
-def place() -> Path:
+def file() -> Path:
     """The file of the log."""
     return root() / "data" / "tuning.jsonl"
 
@@ -36,7 +36,7 @@ def recorded(images: Images) -> list[Trial]:
     Raises:
         ProjectError: the log is damaged; the message names the line.
     """
-    path, trials = place(), []
+    path, trials = file(), []
     for number, line in enumerate(path.read_text().splitlines() if path.is_file() else [], 1):
         try:
             trials.append(json.loads(line))

@@ -16,7 +16,7 @@ import torch
 from ihdm.data import datasets
 from ihdm.project import ProjectError, replacing
 
-__all__ = ["newest_state", "save_state", "states"]
+__all__ = ["clear", "newest_state", "save_state", "states"]
 
 KEPT_STATES = 2
 
@@ -61,6 +61,12 @@ def save_state(folder: Path, step: int, state: dict[str, Any]) -> Path:
 def states(folder: Path) -> Iterator[Path]:
     """The states in a directory, the newest first, intact or not."""
     yield from sorted(folder.glob("step-*.pt"), reverse=True)
+
+
+def clear(folder: Path) -> None:
+    """Removes all states of a directory, also unfinished ones."""
+    for path in (*states(folder), folder / "state", folder / "state.partial"):
+        path.unlink(missing_ok=True)
 
 
 def newest_state(folder: Path) -> dict[str, Any] | None:

@@ -79,7 +79,7 @@ def main() -> None:
         images = datasets.load(chosen.data)
         network = train(images, chosen.epochs, chosen.seed)
         by_split = {split: accuracy(network, images, split) for split in SPLITS}
-        weights.save(classifier.place(), network)
+        weights.save(classifier.file(), network)
         Results("digit_features", "results").metrics(accuracy=by_split)
         print(f"The classifier is {100 * by_split['report']:.1f} % accurate on test digits")
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from ihdm.data import datasets
 from ihdm.data.datasets import Images
-from ihdm.project import ProjectError, root
+from ihdm.pipeline import published
 from ihdm.settings import Experiment
 
-__all__ = ["code", "of_samples", "of_training", "published", "syntax"]
+__all__ = ["code", "of_samples", "of_training", "short", "syntax"]
 
 PACKAGE = Path(__file__).parent.parent
 # The code that decides the numbers.
@@ -46,7 +46,7 @@ def of_training(experiment: Experiment, images: Images) -> str:
         del described["train"][key]
     parts = [json.dumps(described, sort_keys=True), images.fingerprint, *code(TRAINING)]
     if experiment.train.published:
-        parts += [datasets.sha256(published(experiment)), *code(PUBLISHED)]
+        parts += [datasets.sha256(published.file(experiment)), *code(PUBLISHED)]
     return short(parts)
 
 
@@ -65,18 +65,6 @@ def of_samples(experiment: Experiment, images: Images, weights: Path) -> str:
     described["precision"] = experiment.train.precision
     parts = [json.dumps(described, sort_keys=True), images.fingerprint, datasets.sha256(weights)]
     return short([*parts, *code(SAMPLES)])
-
-
-def published(experiment: Experiment) -> Path:
-    """The authors' checkpoint that an experiment names.
-
-    Raises:
-        ProjectError: the file is missing.
-    """
-    path = root() / (experiment.train.published or "")
-    if not path.is_file():
-        raise ProjectError(f"{path} does not exist: put the published checkpoint there")
-    return path
 
 
 def code(modules: Iterable[str]) -> list[str]:

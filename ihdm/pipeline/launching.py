@@ -51,7 +51,7 @@ def accelerator() -> Accelerator:
 
     Raises:
         ProjectError: the processes that were started together do not work together, or have to
-            share a GPU. Without this error, each of them could do all of the work.
+            share a GPU. Otherwise each process might do all of the work.
     """
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if torch.cuda.is_available() and here > torch.cuda.device_count():

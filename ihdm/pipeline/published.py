@@ -6,9 +6,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from ihdm.project import ProjectError
+from ihdm.project import ProjectError, root
+from ihdm.settings import Experiment
 
-__all__ = ["load", "steps"]
+__all__ = ["file", "load", "steps"]
+
+
+def file(experiment: Experiment) -> Path:
+    """The authors' checkpoint that an experiment names.
+
+    Raises:
+        ProjectError: the file is missing.
+    """
+    path = root() / (experiment.train.published or "")
+    if not path.is_file():
+        raise ProjectError(f"{path} does not exist: put the published checkpoint there")
+    return path
 
 
 def load(path: Path, network: nn.Module, ema: bool = True) -> nn.Module:

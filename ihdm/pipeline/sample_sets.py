@@ -20,7 +20,6 @@ from ihdm import progress, settings
 from ihdm.data import datasets
 from ihdm.model import Model
 from ihdm.pipeline import fingerprint, launching
-from ihdm.pixels import UInt8, to_bytes
 from ihdm.project import ProjectError, exit_on_error, replacing, root
 
 __all__ = ["files", "follow", "run", "save"]
@@ -45,12 +44,6 @@ def files(name: str, count: int) -> list[Path]:
     identity = fingerprint.of_samples(experiment, datasets.load(data), weights)
     folder = root() / "state" / f"{name}-draws-{identity}"
     return [folder / f"{number:05d}.npy" for number in range(math.ceil(count / PART))]
-
-
-def part(model: Model, samples: range) -> UInt8:
-    """Samples as 8-bit images, drawn at once: (len(samples), C, H, W)."""
-    *_, last = model.steps(samples, model.starts(samples))
-    return to_bytes(last.state).cpu().numpy()
 
 
 def run(name: str, count: int, parent: int | None = None) -> list[Path]:
@@ -91,7 +84,7 @@ def run(name: str, count: int, parent: int | None = None) -> list[Path]:
                 raise KeyboardInterrupt
             end = (number + 1) * PART
             passes = [range(i, min(i + size, end)) for i in range(number * PART, end, size)]
-            save(paths[number], np.concatenate([part(model, samples) for samples in passes]))
+            save(paths[number], np.concatenate([model.draw_bytes(samples) for samples in passes]))
             bar.update()
     return paths
 

@@ -44,6 +44,7 @@ def named(source: str, modules: dict[str, Path]) -> Iterator[str]:
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting += node.orelse
             continue
         waiting += ast.iter_child_nodes(node)
         if isinstance(node, ast.Import):
@@ -55,7 +56,12 @@ def named(source: str, modules: dict[str, Path]) -> Iterator[str]:
             names = [node.value]
         else:
             continue
-        yield from (name for name in names if name in modules)
+        for name in names:
+            # With a module, the packages that hold it are imported.
+            parts = name.split(".")
+            holders = (".".join(parts[:end]) for end in range(1, len(parts)))
+            if name in modules:
+                yield from (name, *(holder for holder in holders if holder in modules))
 
 
 def reached(source: str, modules: dict[str, Path]) -> list[str]:
@@ -100,7 +106,7 @@ def entries(project: Path, modules: dict[str, Path]) -> dict[str, str]:
 
 
 def write(project: Path) -> None:
-    """Writes `build/code/`, which DVC empties before.
+    """Writes `build/code/`; DVC empties it first.
 
     Args:
         project: the project's folder, with notebooks that were stripped by `stages strip`.

@@ -27,7 +27,7 @@ from ihdm.data import datasets
 from ihdm.data.datasets import Images
 from ihdm.loop import Row
 from ihdm.pipeline import checkpoints, fingerprint, launching, published
-from ihdm.precision import Autocast, resolved
+from ihdm.precision import Autocast
 from ihdm.project import ProjectError, exit_on_error, replacing, root
 from ihdm.settings import Experiment
 
@@ -107,7 +107,7 @@ def result(folder: Path) -> Finished:
 
 def take(experiment: Experiment, images: Images, folder: Path, accelerator: Accelerator) -> None:
     """Puts a published checkpoint in the place of a training."""
-    train, path = experiment.train, fingerprint.published(experiment)
+    train, path = experiment.train, published.file(experiment)
     process, state = loop.begin(experiment, images.shape, accelerator.device)
     published.load(path, state.network)
     network = Autocast(state.network, train, accelerator.device)
@@ -124,8 +124,7 @@ def finish(folder: Path, network: torch.nn.Module, history: list[Row]) -> None:
     with replacing(folder / "history.json") as temporary:
         temporary.write_text(json.dumps(history))
     weights.save(folder / FINAL, network)
-    for checkpoint in list(checkpoints.states(folder)):
-        checkpoint.unlink()
+    checkpoints.clear(folder)
 
 
 def train(
@@ -138,14 +137,15 @@ def train(
 ) -> None:
     budget, main, device = experiment.train, accelerator.is_main_process, accelerator.device
     process, state = loop.begin(experiment, images.shape, device)
-    precision = resolved(budget, device)
     saved = checkpoints.newest_state(folder)
     first = f"training from the beginning, {budget.steps} steps"
     if saved is not None:
-        state.load_state_dict(saved["training"])
+        state.load_state_dict(saved)
         first = f"going on from step {state.step} of {budget.steps}"
-        if saved["precision"] != precision:
-            first += f" in {precision}, after {saved['precision']} (rounding differs from there on)"
+        if saved["precision"] != state.precision:
+            first += (
+                f" in {state.precision}, after {saved['precision']}: rounding differs from now on"
+            )
     at_steps = accelerator.gather(torch.tensor([state.step], device=device)).unique()
     if len(at_steps) > 1:
         raise ProjectError(
@@ -154,7 +154,7 @@ def train(
         )
     if main:
         print(f"{name}: {first}, processes: {accelerator.num_processes}", flush=True)
-    average = Autocast(state.ema.module, budget, device)
+    average = Autocast(state.average, budget, device)
     reports = loop.steps(process, state, images.train, budget, accelerator)
     largest = max(part.stop - part.start for part in loop.passes(budget, accelerator))
     with (
@@ -177,8 +177,7 @@ def train(
             # Saved before anything is written: the reader of the log may be gone.
             stopping = anywhere(stop(), accelerator)
             if main and (stopping or report.step % budget.checkpoint_every == 0):
-                content = {"training": state.state_dict(), "precision": precision}
-                checkpoints.save_state(folder, report.step, content)
+                checkpoints.save_state(folder, report.step, state.state_dict())
             rate = (bar.format_dict["rate"] or 0) * budget.batch
             bar.set_postfix_str(f"loss {report.loss:.3f}, {rate:.0f} images/s", refresh=False)
             bar.update()
@@ -188,7 +187,7 @@ def train(
                     print(f"\n{name}: stopped at step {report.step}; the same command goes on")
                 raise KeyboardInterrupt
     if main:
-        finish(folder, state.ema.module, state.history)
+        finish(folder, state.average, state.history)
 
 
 def anywhere(asked: bool, accelerator: Accelerator) -> bool:

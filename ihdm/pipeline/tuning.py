@@ -20,7 +20,7 @@ from ihdm.data import datasets
 from ihdm.data.datasets import Images
 from ihdm.measures import fidelity
 from ihdm.measures.features import features, features_of_draws
-from ihdm.measures.trials import TRAINED, Trial, place
+from ihdm.measures.trials import TRAINED, Trial, file
 from ihdm.model import Model
 from ihdm.project import ProjectError, exit_on_error, replacing
 from ihdm.settings import Experiment
@@ -72,7 +72,7 @@ def trained(experiment: Experiment, images: Images) -> Model:
             bar.update()
     if state.step < budget.steps:
         raise ProjectError(f"the training diverged at step {state.step + 1}")
-    return Model.of(experiment, state.ema.module, images.train, accelerator.device)
+    return Model.of(experiment, state.average, images.train, accelerator.device)
 
 
 def at_deltas(experiment: Experiment, factors: list[float]) -> dict[float | None, float | None]:
@@ -145,8 +145,8 @@ def main() -> None:
             key, _, value = change.partition("=")
             changes[key] = YAML(typ="safe", pure=True).load(value)
         lines = [json.dumps(t) for t in trial(arguments.experiment, changes, arguments.delta)]
-        before = place().read_text() if place().is_file() else ""
-        with replacing(place()) as temporary:
+        before = file().read_text() if file().is_file() else ""
+        with replacing(file()) as temporary:
             temporary.write_text(before + "".join(f"{line}\n" for line in lines))
         print(*lines, sep="\n")
 

@@ -156,6 +156,11 @@ class Experiment(Settings):
     sampling: Sampling
     fid: InceptionFid | None = None
 
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The process and its delta, as `processes.make` takes them."""
+        return {**self.process.model_dump(), "delta": self.sampling.delta}
+
     def flat(self) -> dict[str, Any]:
         """Every value under the path of its key, as `train.batch`."""
         parts = {name: part for name, part in self.model_dump(mode="json").items() if part}

@@ -56,7 +56,7 @@ SPHINX = {
     "html_show_copyright": False,
     "myst_enable_extensions": ["colon_fence", "dollarmath"],
     "mathjax_path": MATHJAX,
-    # Formulas stay out of the way of the tab key; what they say is there as MathML.
+    # Formulas are not tab stops; screen readers get MathML.
     "mathjax3_config": {"options": {"enableMenu": False}, "svg": {"scale": 0.9}},
     "myst_heading_anchors": 3,
     "nb_code_prompt_show": "Show the code",
