@@ -23,6 +23,8 @@ setup: .venv/ready
 	@echo 'Setting up .venv; torch alone is several GB, so the first time takes minutes.'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@# Whenever jsonschema is imported, this parses a grammar for seconds, to check what no notebook holds.
+	.venv/bin/python -m pip uninstall --quiet --yes rfc3987-syntax
 	@if git rev-parse --git-dir >/dev/null 2>&1; then \
 		git config filter.nbstripout.clean '"$(CURDIR)/.venv/bin/python" -m nbstripout --keep-id --extra-keys "metadata.language_info"' && \
 		git config filter.nbstripout.smudge cat && \

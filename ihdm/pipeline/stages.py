@@ -11,6 +11,7 @@ the executed notebook to `results/notebooks/`, without times and paths of this m
 import argparse
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -35,13 +36,17 @@ def strip(project: Path) -> None:
     """
     target = project / "build" / "notebooks"
     target.mkdir(parents=True, exist_ok=True)
-    for path in sorted((project / "notebooks").glob("*.ipynb")):
+
+    def copy(path: Path) -> None:
         filtered = subprocess.run(
             [sys.executable, *STRIP], input=path.read_bytes(), capture_output=True, check=False
         )
         if filtered.returncode:
             raise ProjectError(f"{path} is not a notebook: {filtered.stderr.decode().strip()}")
         (target / path.name).write_bytes(filtered.stdout)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(copy, sorted((project / "notebooks").glob("*.ipynb"))))
 
 
 def run(name: str, experiment: str | None, project: Path) -> Path:
