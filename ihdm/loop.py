@@ -93,14 +93,9 @@ class State:
 
     def log(self, report: Report, held_out: float) -> None:
         """Adds a row to the history, with the mean training loss since the last row."""
-        self.history.append(
-            {
-                "step": report.step,
-                "training": sum(self.pending) / len(self.pending),
-                "held_out": held_out,
-                "learning_rate": report.learning_rate,
-            }
-        )
+        loss = sum(self.pending) / len(self.pending)
+        row: Row = {"step": report.step, "training": loss, "held_out": held_out}
+        self.history.append(row | {"learning_rate": report.learning_rate})
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -61,7 +61,7 @@ def prepare(name: str, described: DataSet, project: Path) -> Images:
             if not _made_from(folder, origin):
                 raise
             images = load(name, project)
-            print(f"{name}: already prepared; its source is missing now ({error})")
+            print(f"{name}: already prepared; its source is not there now ({error})")
             return images
         spare = parts.pop(SPARE)
         origin["source"] = parts["train"].identity
