@@ -210,6 +210,12 @@ def test_a_file_that_is_no_yaml_or_no_mapping_is_named(project):
             load()
 
 
+def test_a_key_that_is_no_text_is_named(project):
+    (project / "params.yaml").write_text("run: {2024-01-01: mnist5k}\n")
+    with pytest.raises(ProjectError, match=r"params\.yaml has a key that is no text; quote it"):
+        load()
+
+
 def test_numbers_with_exponents_are_numbers(project, smoke_settings):
     text = (project / "params.yaml").read_text()
     text = re.sub(r"learning_rate: [^,]+", "learning_rate: 1e-3", text)

@@ -45,8 +45,12 @@ def load(path: Path | None = None) -> Params:
         raise ProjectError(f"{path.name} is not valid YAML: {error}") from None
     if not isinstance(raw, dict):
         raise ProjectError(f"{path.name} holds no settings")
-    # Through JSON, because strict validation then takes lists for tuples and nothing else.
-    text, problems = json.dumps(raw, default=str), []
+    problems = []
+    try:
+        # Through JSON, because strict validation then takes lists for tuples and nothing else.
+        text = json.dumps(raw, default=str)
+    except TypeError as error:
+        raise ProjectError(f"{path.name} has a key that is no text; quote it ({error})") from None
     try:
         params = Params.model_validate_json(text)
     except ValidationError as error:
