@@ -37,7 +37,7 @@ class Step(NamedTuple):
 
 
 class Process(ABC):
-    """What B1-B4 say of any process that is diagonal in the cosine basis, and what users call.
+    """A process that is diagonal in the cosine basis: the Gaussians of B1-B4, and its interface.
 
     The Gaussians of B1-B4 are given in the process's own pixel range, per frequency, in float64.
 
@@ -64,7 +64,7 @@ class Process(ABC):
 
     @abstractmethod
     def example(self, u_0: Tensor, k: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """A state u_k ~ q(u_k | u_0) and what the network should answer to it.
+        """A state u_k ~ q(u_k | u_0) and the target of the network.
 
         Args:
             u_0: (B, C, H, W) images in [0, 1].

@@ -1,4 +1,4 @@
-"""Features of images, by which FID and KID compare them.
+"""Features of images; FID and KID compare images by them.
 
 Two feature spaces: `digits` (see `classifier`) and `inception`, which the paper uses.
 """

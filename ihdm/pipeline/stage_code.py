@@ -39,7 +39,7 @@ def sources(project: Path) -> dict[str, Path]:
 
 
 def named(source: str, modules: dict[str, Path]) -> Iterator[str]:
-    """The modules that a source imports, or names in a string; not if for type checking alone."""
+    """The modules that a source imports or names in a string, type checking aside."""
     waiting: list[ast.AST] = [ast.parse(source)]
     while waiting:
         node = waiting.pop()
