@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ihdm.heat import to_frequencies, to_pixels
 
-__all__ = ["Process", "Step", "as_images"]
+__all__ = ["Conditional", "Process", "Step", "as_images"]
 
 
 class Step(NamedTuple):
@@ -36,6 +36,25 @@ class Step(NamedTuple):
     state: Tensor
 
 
+class Conditional(NamedTuple):
+    r"""The target of the network given u_k, for images whose modes are independent Gaussians.
+
+    With `d = V^T u_k - alpha_k m`, the target is normal in every mode, of mean and deviation
+
+        mean * m + deviation * d    and    |residual|
+
+    Attributes:
+        mean: (B, C, H, W) float64, the factor of m.
+        deviation: (B, C, H, W) float64, the factor of d.
+        residual: (B, C, H, W) float64, the standard deviation; negative if the target falls as u_0
+            rises.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    residual: Tensor
+
+
 class Process(ABC):
     """A process that is diagonal in the cosine basis: the Gaussians of B1-B4, and its interface.
 
@@ -45,7 +64,13 @@ class Process(ABC):
         height: image height H in pixels.
         width: image width W in pixels.
         K: number of steps of the reverse process.
+
+    Attributes:
+        low: black in the process's own pixel range.
+        high: white in it.
     """
+
+    low, high = 0, 1
 
     def __init__(self, height: int, width: int, K: int):
         self.height, self.width, self.K = height, width, K
@@ -78,6 +103,15 @@ class Process(ABC):
     @abstractmethod
     def predict(self, network: nn.Module, u_k: Tensor, k: Tensor) -> Tensor:
         """The network's answer to (B, C, H, W) states at (B,) levels."""
+
+    @abstractmethod
+    def conditional(self, k: Tensor, v: Tensor) -> Conditional:
+        """The target of the network given u_k, for images with independent Gaussian modes.
+
+        Args:
+            k: (B,) levels.
+            v: (C, H, W) float64 variance of each mode of images, in the process's own range.
+        """
 
     @abstractmethod
     def prior(self, u_0: Tensor, noise: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
-"""The training loop of Alg. 1 as a generator, with what it changes in one `State`.
+"""The training loop of Alg. 1 as a generator, with everything that it changes in one `State`.
 
-    theta <- Adam(theta, grad of mean_b loss(theta; u_0^b, k^b, eps^b)),   k uniform
+    theta <- Adam(theta, grad of mean_b w_k loss(theta; u_0^b, k^b, eps^b)),   k uniform
     ema   <- decay * ema + (1 - decay) * theta
+
+with w_k = 1, or the weights of `linear_gaussian.level_weights` if `train.gamma` is given.
 
 Step n draws from generators seeded by (seed, n), and takes its images from a permutation seeded by
 (seed, epoch). The step number therefore stands for the states of all generators and the position in
@@ -25,12 +27,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ihdm import processes, seeds
+from ihdm import networks, processes, seeds
+from ihdm.data.datasets import Images
+from ihdm.linear_gaussian import level_weights
 from ihdm.pixels import UInt8, to_unit
 from ihdm.precision import Autocast, memory_format, resolved
 from ihdm.processes import Process
 from ihdm.settings import Experiment, Train
-from ihdm.unet import UNet
 
 __all__ = ["Idle", "Report", "State", "begin", "held_out_loss", "level_losses", "steps"]
 
@@ -48,7 +51,7 @@ class Report(NamedTuple):
 
     Attributes:
         step: its number, from 1.
-        loss: mean over the batch of the sum of squares.
+        loss: mean over the batch of the sum of squares, before any weights of levels.
         learning_rate: the rate that the step used.
     """
 
@@ -69,6 +72,7 @@ class State:
         step: number of steps done.
         history: rows of logged figures.
         pending: losses since the last row.
+        weights: (K + 1,) weight of the loss at each level, or None; never saved.
     """
 
     network: nn.Module
@@ -78,6 +82,7 @@ class State:
     step: int = 0
     history: list[Row] = field(default_factory=list)
     pending: list[float] = field(default_factory=list)
+    weights: Tensor | None = None
 
     @classmethod
     def fresh(cls, network: nn.Module, train: Train, device: torch.device) -> "State":
@@ -115,24 +120,24 @@ class State:
         self.step, self.history, self.pending = saved["step"], saved["history"], saved["pending"]
 
 
-def begin(
-    experiment: Experiment, shape: tuple[int, int, int], device: torch.device
-) -> tuple[Process, State]:
+def begin(experiment: Experiment, images: Images, device: torch.device) -> tuple[Process, State]:
     """The process of an experiment, and the state of its training before the first step.
 
     Args:
         experiment: the validated description.
-        shape: (C, H, W) of an image.
+        images: the prepared data.
         device: where to train.
     """
-    train = experiment.train
+    train, modes = experiment.train, torch.from_numpy(images.modes)
+    process = processes.make(*images.shape[1:], **experiment.numbers)
     torch.manual_seed(train.seed)
-    checkpointing = train.activation_checkpointing
-    sizes = experiment.network.model_dump()
-    network = UNet(shape[0], **sizes, activation_checkpointing=checkpointing)
+    network = networks.make(experiment, process, modes)
     network.to(device).to(memory_format=memory_format(train))
-    process = processes.make(*shape[1:], **experiment.numbers)
-    return process, State.fresh(network, train, device)
+    state = State.fresh(network, train, device)
+    if train.gamma is not None:
+        _, v = networks.seen(experiment, modes)
+        state.weights = level_weights(process, v, train.gamma)
+    return process, state
 
 
 def steps(
@@ -178,10 +183,11 @@ def steps(
             torch.manual_seed(dropout + part.start)
             with nullcontext() if part is last else accelerator.no_sync(shared):
                 losses = process.loss(network, u_0, levels[part], noise[part])
-                loss = losses.sum() / train.batch
+                total += losses.detach().sum() / train.batch
+                if state.weights is not None:
+                    losses = losses * state.weights[levels[part]].to(device)
                 # Gradients are averaged over ranks; multiply by their number to recover the sum.
-                accelerator.backward(loss * accelerator.num_processes)
-            total += loss.detach()
+                accelerator.backward(losses.sum() / train.batch * accelerator.num_processes)
         parameters = state.network.parameters()
         norm = accelerator.clip_grad_norm_(parameters, train.gradient_clip).item()
         value = accelerator.reduce(total, "sum").item()

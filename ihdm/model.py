@@ -13,7 +13,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from ihdm import processes, progress, sampling, settings, weights
+from ihdm import networks, processes, progress, sampling, settings, weights
 from ihdm.data import datasets
 from ihdm.pixels import UInt8, to_bytes
 from ihdm.precision import Autocast, memory_format
@@ -21,7 +21,6 @@ from ihdm.processes import InverseHeat, Process
 from ihdm.project import root
 from ihdm.sampling import Sample, Step
 from ihdm.settings import Experiment
-from ihdm.unet import UNet
 
 __all__ = ["Model"]
 
@@ -60,7 +59,8 @@ class Model:
         if path is None:
             path = root() / "results" / "weights" / f"{experiment}.safetensors"
         images = datasets.load(data)
-        network = UNet(images.shape[0], **described.network.model_dump())
+        process = processes.make(*images.shape[1:], **described.numbers)
+        network = networks.make(described, process, torch.from_numpy(images.modes))
         return cls.of(described, weights.load(path, network), images.train, PartialState().device)
 
     @classmethod

@@ -5,9 +5,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["UInt8", "to_bytes", "to_unit"]
+__all__ = ["OPPONENT", "UInt8", "opponent", "to_bytes", "to_unit"]
 
 UInt8 = NDArray[np.uint8]
+# Rows: brightness, red against blue, green against both. They are orthonormal, and close to the
+# principal components of colours, whose second and third have almost the same variance and so no
+# stable directions.
+OPPONENT = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
+
+
+def opponent(channels: int) -> NDArray[np.float64]:
+    """The orthonormal basis of colours, one row for each axis: `OPPONENT`, or 1 for grey images."""
+    return OPPONENT if channels == 3 else np.eye(channels)
 
 
 def to_unit(images: UInt8) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ihdm.gaussian import Process, Step, as_images
+from ihdm.gaussian import Conditional, Process, Step, as_images
 from ihdm.heat import HeatEquation, blur_schedule, log_decay, to_frequencies, to_pixels
 
 __all__ = ["Blurring", "Denoising", "InverseHeat", "NoisePrediction", "Process", "Step", "make"]
@@ -83,6 +83,14 @@ class InverseHeat(Process):
         """f_theta(u_k, k) of Eq. 8; the network sees [0, 1]."""
         return network(u_k, k)
 
+    def conditional(self, k: Tensor, v: Tensor) -> Conditional:
+        """`alpha_{k-1} V^T u_0 - V^T u_k`, by the Wiener estimate of u_0."""
+        alpha, before = (self.log_signal(level).exp()[:, None] for level in (k, k - 1))
+        marginal = alpha**2 * v + self.sigma**2
+        residual = before * self.sigma * (v / marginal).sqrt()
+        mean = (before - alpha).expand_as(residual)
+        return Conditional(mean, before * alpha * v / marginal - 1, residual)
+
     def prior(self, u_0: Tensor, noise: Tensor) -> Tensor:
         """`F(t_K) u_0 + delta noise`, the kernel density prior (Sec. 3.2)."""
         return self.heat.blur(u_0, self.K) + self.delta * noise
@@ -99,6 +107,8 @@ class NoisePrediction(Process):
     The network sees images in [-1, 1]; the prior is the standard normal in that range.
     """
 
+    low = -1
+
     def example(self, u_0: Tensor, k: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """`V alpha_k V^T u_0 + sigma_k noise`, and the noise."""
         sigma = self.noise_scale(k).to(u_0.dtype).to(u_0.device)[:, None, None, None]
@@ -107,6 +117,14 @@ class NoisePrediction(Process):
     def predict(self, network: nn.Module, u_k: Tensor, k: Tensor) -> Tensor:
         """eps_theta(u_k, k)."""
         return network(to_symmetric(u_k), k)
+
+    def conditional(self, k: Tensor, v: Tensor) -> Conditional:
+        """The noise, `(V^T u_k - alpha_k V^T u_0) / sigma_k`, by the Wiener estimate of u_0."""
+        alpha = self.log_signal(k).exp()[:, None]
+        sigma = self.noise_scale(k)[:, None, None, None]
+        marginal = alpha**2 * v + sigma**2
+        residual = -alpha * (v / marginal).sqrt()
+        return Conditional(torch.zeros_like(residual), sigma / marginal, residual)
 
     def prior(self, u_0: Tensor, noise: Tensor) -> Tensor:
         """The noise itself, a draw from N(0, I) on [-1, 1]; the images do not enter."""

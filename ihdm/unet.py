@@ -101,12 +101,7 @@ class UNet(nn.Module):
         resample: "pool" for average pooling and nearest-neighbour up-sampling (App. B.1), "conv"
             for a strided 3x3 convolution and nearest neighbour followed by a 3x3 convolution (the
             published checkpoints).
-        output_scale: factor on the output, 1 in the paper. Steps of the process are of the order of
-            sigma, and Adam moves every weight by its learning rate at first; a small factor brings
-            the two together, so that a short training is not spent on unlearning large outputs.
-        contrast: factor on a second copy of the input from which each image's mean is removed; 0 in
-            the paper, where there is no copy. A state at a high level is an almost constant image
-            that varies by little more than sigma, which products in bfloat16 round away.
+        copies: images side by side in the input, each of `image_channels` channels; 1 in the paper.
         activation_checkpointing: whether training keeps the inputs of each residual block alone and
             computes what is between them again for the backward pass, to save memory.
 
@@ -124,14 +119,13 @@ class UNet(nn.Module):
         dropout: float = 0.1,
         groups: int = 32,
         resample: str = "pool",
-        output_scale: float = 1.0,
-        contrast: float = 0.0,
+        copies: int = 1,
         activation_checkpointing: bool = False,
     ):
         super().__init__()
         if resample not in ("pool", "conv"):
             raise ValueError(f"resample must be 'pool' or 'conv', not {resample!r}")
-        self.channels, self.output_scale, self.contrast = channels, output_scale, contrast
+        self.channels = channels
         self.activation_checkpointing = activation_checkpointing
         width = 4 * channels
         last = len(multipliers) - 1
@@ -142,7 +136,6 @@ class UNet(nn.Module):
             return Stage(residual, *attention, *others)
 
         self.embed = nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width))
-        copies = 2 if contrast else 1
         self.first = nn.Conv2d(copies * image_channels, channels, 3, padding=1)
         self.down = nn.ModuleList()
         current, skips = channels, [channels]
@@ -179,7 +172,7 @@ class UNet(nn.Module):
         """f_theta(u_k, k) of Eq. 8.
 
         Args:
-            u: (B, image_channels, H, W) floating images; H and W have to be multiples of
+            u: (B, copies * image_channels, H, W) floating images; H and W have to be multiples of
                 `2 ** (len(multipliers) - 1)`.
             k: (B,) levels on the scale 0..K.
 
@@ -187,9 +180,6 @@ class UNet(nn.Module):
             (B, image_channels, H, W), of the type of `u` outside autocast.
         """
         embedding = self.embed(level_embedding(k, self.channels).to(u.dtype))
-        if self.contrast:
-            deviation = u - u.mean((2, 3), keepdim=True)
-            u = torch.cat([self.contrast * deviation, u], dim=1)
         x = self.first(u)
         skips = [x]
         for module in self.down:
@@ -199,7 +189,7 @@ class UNet(nn.Module):
         x = self.through(after, attention(self.through(before, x, embedding)), embedding)
         for module in self.up:
             x = self.through(module, torch.cat([x, skips.pop()], dim=1), embedding)
-        return self.output_scale * self.last(x)
+        return self.last(x)
 
     def through(self, stage: nn.Module, x: Tensor, embedding: Tensor) -> Tensor:
         if self.activation_checkpointing and self.training:

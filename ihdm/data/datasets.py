@@ -2,6 +2,7 @@
 
     data/prepared/NAME/{train,tune,report}.npy           (N, C, H, W) uint8
     data/prepared/NAME/{train,tune,report}-labels.npy    (N,) uint8, where the source has labels
+    data/prepared/NAME/modes.npy                         (2, C, H, W) float32, `Images.modes`
     data/prepared/NAME/manifest.json                     settings, source, SHA-256 of each block
 
 Arrays are hashed once, in blocks of 64 MiB, by `data.prepare`, which writes them. Loading verifies
@@ -15,6 +16,7 @@ from pathlib import Path
 from random import SystemRandom
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ihdm.pixels import UInt8
 from ihdm.project import ProjectError, root
@@ -22,6 +24,7 @@ from ihdm.project import ProjectError, root
 __all__ = [
     "BLOCK",
     "LABELS",
+    "MODES",
     "PREPARED",
     "SPLITS",
     "Images",
@@ -33,6 +36,7 @@ __all__ = [
 
 SPLITS = ("train", "tune", "report")
 LABELS = "-labels"
+MODES = "modes"
 PREPARED = Path("data/prepared")
 # Bytes under one hash; to change it is to change the fingerprints of arrays that are larger.
 BLOCK = 2**26
@@ -51,6 +55,9 @@ class Images:
         report: images that reported numbers are measured on.
         fingerprint: SHA-256 over the hashes of the three arrays' blocks.
         labels: split -> (N,) uint8; empty where the source has no labels.
+        modes: (2, C, H, W) float32 mean and variance over the training images, in [0, 1], of each
+            coefficient in the cosine basis (orthonormal DCT-II), on the axes `pixels.opponent` of
+            colour.
     """
 
     name: str
@@ -59,6 +66,7 @@ class Images:
     report: UInt8
     fingerprint: str
     labels: dict[str, UInt8]
+    modes: NDArray[np.float32]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -86,7 +94,7 @@ def load(name: str, project: Path | None = None) -> Images:
     except (KeyError, TypeError, ValueError):
         raise ProjectError(f"{folder / 'manifest.json'} is damaged: {remedy}") from None
     arrays = {}
-    for array in {*SPLITS, *blocks}:
+    for array in {*SPLITS, MODES, *blocks}:
         path = folder / f"{array}.npy"
         if not path.is_file():
             raise ProjectError(f"{path} is missing: {remedy}")
@@ -95,10 +103,10 @@ def load(name: str, project: Path | None = None) -> Images:
         arrays[array] = np.load(path, mmap_mode="r", allow_pickle=False)
     hashes = "".join(block for split in SPLITS for block in blocks[split])
     splits = {split: arrays.pop(split) for split in SPLITS}
+    modes = np.array(arrays.pop(MODES))
     labels = {array.removesuffix(LABELS): values for array, values in arrays.items()}
-    return Images(
-        name, **splits, fingerprint=hashlib.sha256(hashes.encode()).hexdigest(), labels=labels
-    )
+    fingerprint = hashlib.sha256(hashes.encode()).hexdigest()
+    return Images(name, **splits, fingerprint=fingerprint, labels=labels, modes=modes)
 
 
 def _intact(path: Path, blocks: list[str]) -> bool:

@@ -22,7 +22,17 @@ import numpy as np
 
 from ihdm import progress, settings
 from ihdm.data import sources
-from ihdm.data.datasets import LABELS, PREPARED, SPLITS, Images, block_count, block_hash, load
+from ihdm.data.datasets import (
+    LABELS,
+    MODES,
+    PREPARED,
+    SPLITS,
+    Images,
+    block_count,
+    block_hash,
+    load,
+)
+from ihdm.data.modes import modes_of
 from ihdm.data.source import SPARE, Source
 from ihdm.pixels import UInt8
 from ihdm.project import ProjectError, exit_on_error, replacing, root
@@ -148,6 +158,7 @@ def _write(
             f"{len(rejected)} of {total} images of '{name}' cannot be used; remove or replace "
             f"them:{listing}{more}"
         )
+    np.save(partial / f"{MODES}.npy", modes_of(partial / "train.npy", name))
     blocks = {}
     for path in sorted(partial.glob("*.npy")):
         indices = range(block_count(path))

@@ -14,7 +14,7 @@ from typing import Any, get_args
 import numpy as np
 from PIL import Image
 
-from ihdm.data import pictures
+from ihdm.data import mnist, pictures
 from ihdm.data.datasets import SPLITS
 from ihdm.data.photographs import picture_of
 from ihdm.data.source import SPARE, Source, divided
@@ -108,19 +108,11 @@ def _downloaded(dataset: Callable[..., Any], name: str, where: Path, advice: str
 
 
 def _full_mnist(described: FullMnist, project: Path) -> dict[str, Source]:
-    from torchvision.datasets import MNIST
-
-    where = project / "data" / "raw"
-    advice = (
-        f"Empty {where / 'MNIST' / 'raw'} to try again, put its four .gz files there by hand, or "
-        "use the data set mnist5k, which needs no network"
-    )
-    parts = []
-    for stream, part in enumerate(_downloaded(MNIST, "MNIST", where, advice)):
-        labels = part.targets.numpy().astype(np.uint8)
+    sources = []
+    for stream, (digits, labels) in enumerate(mnist.parts(project)):
         seed = described.seed + stream
-        parts.append(_digits(part.data.numpy(), labels, described.colours, seed, "MNIST"))
-    return _dealt(described, *parts)
+        sources.append(_digits(digits, labels, described.colours, seed, "MNIST"))
+    return _dealt(described, *sources)
 
 
 def _cifar10(described: Cifar10, project: Path) -> dict[str, Source]:

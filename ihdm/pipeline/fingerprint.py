@@ -21,7 +21,8 @@ __all__ = ["code", "of_samples", "of_training", "short", "syntax"]
 
 PACKAGE = Path(__file__).parent.parent
 # The code that decides the numbers.
-BOTH = ("seeds", "pixels", "heat", "gaussian", "processes", "unet", "precision")
+BOTH = ("seeds", "pixels", "heat", "gaussian", "processes", "unet")
+BOTH += ("linear_gaussian", "networks", "precision")
 TRAINING = (*BOTH, "loop")
 SAMPLES = (*BOTH, "sampling", "model")
 PUBLISHED = ("pipeline/published",)
@@ -45,6 +46,8 @@ def of_training(experiment: Experiment, images: Images) -> str:
     for key in experiment.train.WITHOUT_EFFECT:
         del described["train"][key]
     parts = [json.dumps(described, sort_keys=True), images.fingerprint, *code(TRAINING)]
+    if experiment.network.parametrization != "published" or experiment.train.gamma is not None:
+        parts.append(hashlib.sha256(images.modes.tobytes()).hexdigest())
     if experiment.train.published:
         parts += [datasets.sha256(published.file(experiment)), *code(PUBLISHED)]
     return short(parts)

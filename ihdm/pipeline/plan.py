@@ -21,11 +21,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from ihdm import settings
+from ihdm import networks, settings
 from ihdm.precision import Autocast
 from ihdm.project import ProjectError, exit_on_error
 from ihdm.settings import Experiment, Params
-from ihdm.unet import UNet
 
 __all__ = ["Plan", "plan"]
 
@@ -97,13 +96,12 @@ def counted(experiment: Experiment, shape: tuple[int, int, int], images: int) ->
     train = experiment.train
     if train.precision == "auto":
         train = train.model_copy(update={"precision": "bfloat16"})
-    checkpointing = train.activation_checkpointing
     with FakeTensorMode(), FlopCounterMode(display=False) as operations:
-        sizes = experiment.network.model_dump()
-        network = UNet(shape[0], **sizes, activation_checkpointing=checkpointing)
+        network = networks.unet(experiment, shape[0])
         f = Autocast(network, train, torch.device("cpu"))
         with saved_tensors_hooks(keep, lambda tensor: tensor):
-            loss = f(torch.zeros(images, *shape), torch.ones(images)).square().sum()
+            inputs = torch.zeros(images, network.first.in_channels, *shape[1:])
+            loss = f(inputs, torch.ones(images)).square().sum()
         forward = operations.get_total_flops()
         loss.backward()
     return Counted(

@@ -108,7 +108,7 @@ def result(folder: Path) -> Finished:
 def take(experiment: Experiment, images: Images, folder: Path, accelerator: Accelerator) -> None:
     """Puts a published checkpoint in the place of a training."""
     train, path = experiment.train, published.file(experiment)
-    process, state = loop.begin(experiment, images.shape, accelerator.device)
+    process, state = loop.begin(experiment, images, accelerator.device)
     published.load(path, state.network)
     network = Autocast(state.network, train, accelerator.device)
     row: Row = {
@@ -136,7 +136,7 @@ def train(
     parent: int | None,
 ) -> None:
     budget, main, device = experiment.train, accelerator.is_main_process, accelerator.device
-    process, state = loop.begin(experiment, images.shape, device)
+    process, state = loop.begin(experiment, images, device)
     saved = checkpoints.newest_state(folder)
     first = f"training from the beginning, {budget.steps} steps"
     if saved is not None:

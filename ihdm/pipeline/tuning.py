@@ -22,12 +22,12 @@ from ihdm.measures import fidelity
 from ihdm.measures.features import features, features_of_draws
 from ihdm.measures.trials import TRAINED, Trial, file
 from ihdm.model import Model
-from ihdm.project import ProjectError, exit_on_error, replacing
+from ihdm.project import ProjectError, exit_on_error
 from ihdm.settings import Experiment
 
 __all__ = ["changed", "trained", "trial"]
 
-SAMPLES, BOOTSTRAPS = 1000, 200
+BOOTSTRAPS = 200
 
 
 def changed(experiment: Experiment, changes: dict[str, Any]) -> Experiment:
@@ -66,7 +66,7 @@ def trained(experiment: Experiment, images: Images) -> Model:
         ProjectError: the training diverged.
     """
     accelerator, budget = Accelerator(), experiment.train
-    process, state = loop.begin(experiment, images.shape, accelerator.device)
+    process, state = loop.begin(experiment, images, accelerator.device)
     with progress.bar(budget.steps, "training") as bar:
         for _ in loop.steps(process, state, images.train, budget, accelerator):
             bar.update()
@@ -88,17 +88,20 @@ def at_deltas(experiment: Experiment, factors: list[float]) -> dict[float | None
     return {factor: factor * experiment.process.sigma for factor in factors}
 
 
-def trial(name: str, changes: dict[str, Any], factors: list[float]) -> list[Trial]:
+def trial(
+    name: str, changes: dict[str, Any], factors: list[float], samples: int = 1000
+) -> list[Trial]:
     """Trains with other settings and scores samples against the images for tuning.
 
     Args:
         name: an experiment that is switched on.
         changes: see `changed`.
         factors: values of delta in units of sigma, for inverse heat dissipation.
+        samples: how many to draw at each delta.
 
     Returns:
         A trial for each delta: the hash of the data, the settings, delta, FID and KID with half of
-        their intervals, and the seconds of training on which device.
+        their intervals, the number of samples, and the seconds of training on which device.
 
     Raises:
         ProjectError: the experiment is not switched on, a change or a delta is not valid, data or
@@ -121,8 +124,8 @@ def trial(name: str, changes: dict[str, Any], factors: list[float]) -> list[Tria
     trials = []
     for factor, delta in deltas.items():
         own = model if delta is None else model.with_delta(delta)
-        x = features_of_draws(own, SAMPLES)
-        scores: Trial = {"delta": factor}
+        x = features_of_draws(own, samples)
+        scores: Trial = {"delta": factor, "samples": samples}
         for measure in (fidelity.fid, fidelity.kid):
             value, half = measure(x, reference, model.seed, BOOTSTRAPS)
             scores |= {
@@ -138,16 +141,18 @@ def main() -> None:
     parser.add_argument("experiment", help="an experiment that `run` in params.yaml switches on")
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="as train.batch=32")
     parser.add_argument("--delta", nargs="+", type=float, default=[1.25], help="in units of sigma")
+    parser.add_argument("--samples", type=int, default=1000, help="to draw at each delta")
     arguments = parser.parse_args()
     with exit_on_error():
         changes = {}
         for change in arguments.changes:
             key, _, value = change.partition("=")
             changes[key] = YAML(typ="safe", pure=True).load(value)
-        lines = [json.dumps(t) for t in trial(arguments.experiment, changes, arguments.delta)]
-        before = file().read_text() if file().is_file() else ""
-        with replacing(file()) as temporary:
-            temporary.write_text(before + "".join(f"{line}\n" for line in lines))
+        made = trial(arguments.experiment, changes, arguments.delta, arguments.samples)
+        lines = [json.dumps(each) for each in made]
+        # One write at the end of the file, so that trials beside this one lose nothing.
+        with file().open("a") as log:
+            log.write("".join(f"{line}\n" for line in lines))
         print(*lines, sep="\n")
 
 

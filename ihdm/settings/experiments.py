@@ -13,7 +13,7 @@ from pydantic import (
     field_validator,
 )
 
-from ihdm.settings.base import AtLeastTwo, Fraction, Settings
+from ihdm.settings.base import AtLeastTwo, Fraction, Settings, Share
 
 
 class InverseHeatProcess(Settings):
@@ -64,8 +64,7 @@ class Network(Settings):
     dropout: Fraction
     groups: PositiveInt
     resample: Literal["pool", "conv"]
-    output_scale: PositiveFloat = 1.0
-    contrast: NonNegativeFloat = 0.0
+    parametrization: Literal["published", "linear_gaussian"] = "published"
 
     @field_validator("channels")
     @classmethod
@@ -118,6 +117,7 @@ class Train(Settings):
     cooldown: NonNegativeInt
     ema: Fraction
     gradient_clip: PositiveFloat
+    gamma: Share | None = None
     precision: Literal["auto", "float32", "bfloat16"]
     flips: bool
     log_every: PositiveInt
@@ -156,6 +156,27 @@ class Experiment(Settings):
     sampling: Sampling
     fid: InceptionFid | None = None
 
+    @field_validator("network")
+    @classmethod
+    def _has_a_linear_step(cls, value: Network, info: ValidationInfo) -> Network:
+        if value.parametrization == "linear_gaussian" and _without_noise(info):
+            raise ValueError(
+                "parametrization 'linear_gaussian' needs sigma above 0: without noise, the optimal "
+                "linear step is to undo the blur, which has no limit"
+            )
+        return value
+
+    @field_validator("train")
+    @classmethod
+    def _fits(cls, value: Train, info: ValidationInfo) -> Train:
+        network, process = info.data.get("network"), info.data.get("process")
+        if value.published and network and network.parametrization != "published":
+            raise ValueError("published checkpoints need network.parametrization 'published'")
+        heat = isinstance(process, InverseHeatProcess | None)
+        if value.gamma is not None and (not heat or _without_noise(info)):
+            raise ValueError("gamma belongs to inverse heat dissipation with sigma above 0")
+        return value
+
     @property
     def numbers(self) -> dict[str, Any]:
         """The process and its delta, as `processes.make` takes them."""
@@ -165,3 +186,7 @@ class Experiment(Settings):
         """Every value under the path of its key, as `train.batch`."""
         parts = {name: part for name, part in self.model_dump(mode="json").items() if part}
         return {f"{name}.{key}": v for name, part in parts.items() for key, v in part.items()}
+
+
+def _without_noise(info: ValidationInfo) -> bool:
+    return getattr(info.data.get("process"), "sigma", 1) == 0

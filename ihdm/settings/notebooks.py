@@ -243,10 +243,10 @@ class FidTables(ThreeProcesses):
         features, digits = params.digit_features, params.data.get(self.data)
         if features is not None and self.data != features.data:
             yield f"data: the features are those of '{features.data}' (digit_features.data)"
-        if digits and self.samples < digits.splits.report:
+        if digits and self.samples > digits.splits.report:
             yield (
-                f"samples: has to be at least the {digits.splits.report} digits for reporting, "
-                "beside which they stand"
+                f"samples: has to be at most the {digits.splits.report} digits for reporting, "
+                "of which as many stand beside them"
             )
 
 
