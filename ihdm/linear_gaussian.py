@@ -18,7 +18,7 @@ and bound stay as they are. The parametrisation is ours, not the paper's.
 import torch
 from torch import Tensor, nn
 
-from ihdm.gaussian import Process, as_images
+from ihdm.gaussian import Process
 from ihdm.heat import to_frequencies, to_pixels
 from ihdm.pixels import opponent
 
@@ -64,6 +64,9 @@ class LinearGaussian(nn.Module):
         m: (C, H, W) mean of each mode (see `to_modes`) over images in [0, 1].
         v: (C, H, W) variance of each mode, likewise.
     """
+
+    m: Tensor
+    v: Tensor
 
     def __init__(self, unet: nn.Module, process: Process, m: Tensor, v: Tensor):
         super().__init__()

@@ -3,7 +3,7 @@
     theta <- Adam(theta, grad of mean_b w_k loss(theta; u_0^b, k^b, eps^b)),   k uniform
     ema   <- decay * ema + (1 - decay) * theta
 
-with w_k = 1, or the weights of `linear_gaussian.level_weights` if `train.gamma` is given.
+with w_k = 1, or `linear_gaussian.level_weights` if `train.gamma` is given.
 
 Step n draws from generators seeded by (seed, n), and takes its images from a permutation seeded by
 (seed, epoch). The step number therefore stands for the states of all generators and the position in

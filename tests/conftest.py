@@ -16,11 +16,11 @@ import torch
 from filelock import FileLock
 from ruamel.yaml import YAML
 
-from ihdm import weights
+from ihdm import networks, processes, weights
+from ihdm.data import datasets
 from ihdm.model import Model
 from ihdm.precision import Autocast
 from ihdm.settings import Train, load
-from ihdm.unet import UNet
 from tests.pipeline import REPOSITORY, run_pipeline
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -49,7 +49,7 @@ def smoke_settings():
 
 def small_settings():
     """params.yaml of the repository with a network and budgets that take seconds."""
-    settings = read_settings()
+    settings = with_few_digits(read_settings())
     for data in set(settings["run"].values()):
         settings["data"][data]["splits"] = {"train": 64, "tune": 16, "report": 16}
     for experiment in settings["experiments"].values():
@@ -77,6 +77,16 @@ def small_settings():
     settings["notebooks"]["fid_tables"]["bootstraps"] = 3
     settings["notebooks"]["likelihood"] |= {"images": 4, "points": 3, "draws": 2}
     settings["notebooks"]["prior_overlap"] |= {"images": 4, "draws": 2}
+    return settings
+
+
+def with_few_digits(settings):
+    """The same settings with the data sets for which nothing has to be fetched."""
+    few = {"mnist": "mnist5k", "colour": "colour5k"}
+    settings["run"] = {name: few[data] for name, data in settings["run"].items()}
+    for section in (settings["digit_features"], *settings["notebooks"].values()):
+        if "data" in section:
+            section["data"] = few[section["data"]]
     return settings
 
 
@@ -185,11 +195,19 @@ def ready(prepared_source, tmp_path, monkeypatch):
 def trained(ready):
     """A smoke project with weights that have learned nothing."""
     torch.manual_seed(0)
-    network = UNet(1, **load().experiments["mnist"].network.model_dump())
+    network = untrained("mnist")
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     weights.save(ready / "results/weights/mnist.safetensors", network)
     return ready
+
+
+def untrained(name):
+    """The network of an experiment before training, for the data of the working directory."""
+    experiment, data = load().experiment(name)
+    images = datasets.load(data)
+    process = processes.make(*images.shape[1:], **experiment.numbers)
+    return networks.make(experiment, process, torch.from_numpy(images.modes))
 
 
 def train_settings(**changes):
@@ -213,11 +231,11 @@ def use_published(project, settings):
     settings["data"]["photos"] |= {"size": 16, "splits": splits}
     experiment = settings["experiments"]["photos"]
     experiment["process"] |= {"sigma_blur_max": 8}
-    experiment["network"] |= {"resample": "conv", "output_scale": 1, "contrast": 0}
-    experiment["train"]["published"] = "data/raw/tiny.pth"
+    experiment["network"] |= {"resample": "conv", "parametrization": "published"}
+    experiment["train"] |= {"published": "data/raw/tiny.pth", "gamma": None}
     write_settings(project, settings)
     torch.manual_seed(0)
-    network = UNet(3, **load().experiments["photos"].network.model_dump())
+    network = networks.unet(load().experiments["photos"], 3)
     raw = {f"module.{name}": p for name, p in network.state_dict().items()}
     ema = {"shadow_params": [p + 0.01 for p in raw.values()], "decay": 0.999, "num_updates": 7}
     (project / "data/raw").mkdir()

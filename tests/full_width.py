@@ -40,7 +40,7 @@ def write_data(project, described):
     raw = project / "data/raw"
     generator = np.random.default_rng(0)
     if described["source"] == "mnist":
-        fakes.write_mnist(raw / "MNIST/raw", train=4, test=4)
+        torchvision.datasets.MNIST.resources = fakes.write_mnist(raw / "MNIST/raw", 4, 4)
     elif described["source"] == "cifar10":
         known = fakes.write_cifar10(raw / "cifar-10-python.tar.gz", train=1, test=4)[1]
         for key, value in known.items():

@@ -46,7 +46,7 @@ def test_the_classifier_tells_digits_apart_and_is_reproduced_by_its_seed(digits,
 
 
 def test_a_data_set_without_labels_has_no_such_features(digits):
-    bare = datasets.Images("bare", digits.train, digits.tune, digits.report, "", {})
+    bare = datasets.Images("bare", digits.train, digits.tune, digits.report, "", {}, digits.modes)
     with pytest.raises(ProjectError, match="'bare'"):
         digit_features.train(bare, 1, 0)
 

@@ -59,9 +59,10 @@ def test_an_experiment_is_a_row_of_the_tables(committed, name):
     assert e.network.multipliers == multipliers
     assert {side // 2**level for level in e.network.attention_levels} == attention
     assert (e.network.res_blocks, e.network.dropout, e.network.groups) == (blocks, 0.1, 32)
-    assert (e.network.resample, e.network.output_scale, e.network.contrast) == ("pool", 1, 0)
+    assert (e.network.resample, e.network.parametrization) == ("pool", "published")
     assert (e.train.learning_rate, e.train.ema, e.train.batch) == (rate, ema, batch)
     assert (e.train.warmup, e.train.cooldown, e.train.gradient_clip) == (5000, 0, 1)
+    assert e.train.gamma is None
     assert e.train.flips == name.startswith("afhq")
     assert steps in (None, e.train.steps)
     assert (e.process.K, e.process.sigma_blur_max, e.process.sigma) == (K, blur, 0.01)

@@ -4,10 +4,9 @@ import sys
 import pytest
 import torch
 
-from ihdm import unet
+from ihdm import networks, unet
 from ihdm.pipeline import plan
 from ihdm.settings import load
-from ihdm.unet import UNet
 from tests.conftest import REPOSITORY
 
 SHAPE = (3, 32, 32)
@@ -48,10 +47,12 @@ def products(network, u):
 
 def test_operations_are_those_of_the_layers(committed):
     experiment = committed.experiments["photos"]
-    network = UNet(3, **experiment.network.model_dump())
+    network = networks.unet(experiment, 3)
     found = plan.plan(experiment, SHAPE)
     assert found.parameters == sum(p.numel() for p in network.parameters())
-    assert found.drawing == pytest.approx(products(network, torch.zeros(1, *SHAPE)), rel=1e-3)
+    assert found.drawing == pytest.approx(
+        products(network, torch.zeros(1, 9, *SHAPE[1:])), rel=1e-3
+    )
     # Backward, each product gives two: one for its weights and one for its input.
     assert found.training == pytest.approx(3 * found.drawing, rel=0.02)
     assert found.weights == 20 * found.parameters
@@ -59,7 +60,7 @@ def test_operations_are_those_of_the_layers(committed):
 
 def test_activations_are_those_that_a_real_pass_keeps(committed):
     experiment = with_train(committed.experiments["photos"], precision="float32")
-    network = UNet(3, **experiment.network.model_dump())
+    network = networks.unet(experiment, 3)
     # By address, so that what two layers keep of one tensor counts once.
     kept = {}
 
@@ -69,7 +70,7 @@ def test_activations_are_those_that_a_real_pass_keeps(committed):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = network(torch.zeros(4, *SHAPE), torch.ones(4)).square().sum()
+        loss = network(torch.zeros(4, 9, *SHAPE[1:]), torch.ones(4)).square().sum()
     measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     loss.backward()
     found = plan.plan(experiment, SHAPE)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from ihdm import heat
 from ihdm.settings import load
 from ihdm.show import playground
-from ihdm.unet import UNet
+from tests.conftest import untrained
 
 
 def parts(box, kind):
@@ -61,7 +61,7 @@ def test_without_weights_it_says_which_command_makes_them(ready):
 
 @pytest.fixture
 def drawing(ready):
-    network = UNet(1, **load().experiments["mnist"].network.model_dump())
+    network = untrained("mnist")
     path = ready / "results" / "weights" / "mnist.safetensors"
     path.parent.mkdir(parents=True)
     save_file(network.state_dict(), path)

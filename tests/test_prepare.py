@@ -9,11 +9,12 @@ from collections import namedtuple
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.fft import dctn
 
-from ihdm.data import datasets, prepare, sources
+from ihdm.data import datasets, modes, prepare, sources
 from ihdm.data.source import SPARE, Source
 from ihdm.project import ProjectError
-from ihdm.settings import Folder
+from ihdm.settings import Folder, Photographs
 
 SPLITS = {"train": 60, "tune": 10, "report": 5}
 SETTINGS = Folder(source="folder", path="noise", height=8, width=8, splits=SPLITS)
@@ -177,6 +178,7 @@ def test_all_unusable_images_are_counted_and_the_first_named(noise, tmp_path):
 def test_a_set_is_prepared_in_bounded_memory(noise, tmp_path, monkeypatch):
     monkeypatch.setattr(prepare, "BATCH", 2**20)
     monkeypatch.setattr(datasets, "BLOCK", 2**20)
+    monkeypatch.setattr(modes, "BLOCK", 2**16)
     noise.shape = 3, 64, 64
     many = SETTINGS.splits.model_copy(update={"train": 2000})
     tracemalloc.start()
@@ -238,3 +240,18 @@ def test_a_prepared_set_outlives_its_source(tmp_path, capsys):
     other = described.model_copy(update={"width": 9})
     with pytest.raises(ProjectError, match="pictures does not exist"):
         prepare.prepare("mine", other, tmp_path)
+
+
+def test_modes_are_the_statistics_of_the_cosine_transform(tmp_path):
+    described = Photographs(
+        source="photographs", size=8, splits={"train": 30, "tune": 2, "report": 2}
+    )
+    images = prepare.prepare("photos", described, tmp_path)
+    axes = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]])
+    axes = axes / np.linalg.norm(axes, axis=1, keepdims=True)
+    modes = [
+        dctn(np.tensordot(axes, u / 255.0, 1), axes=(1, 2), norm="ortho") for u in images.train
+    ]
+    assert np.allclose(images.modes[0], np.mean(modes, 0), atol=1e-6)
+    assert np.allclose(images.modes[1], np.var(modes, 0), rtol=1e-5, atol=1e-9)
+    assert images.modes.dtype == np.float32

@@ -7,9 +7,7 @@ from ihdm import weights
 from ihdm.model import Model
 from ihdm.pipeline import launching, sample_sets
 from ihdm.project import ProjectError, exit_on_error
-from ihdm.settings import load
-from ihdm.unet import UNet
-from tests.conftest import plain, write_settings
+from tests.conftest import plain, untrained, write_settings
 
 
 def test_a_set_holds_the_samples_of_its_generators(trained):
@@ -41,7 +39,7 @@ def test_what_is_there_is_not_drawn_again_and_other_weights_are_another_set(trai
     after = [path.stat().st_mtime_ns for path in files]
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True]
     assert files[1].read_bytes() == content
-    network = UNet(1, **load().experiments["mnist"].network.model_dump())
+    network = untrained("mnist")
     weights.save(trained / "results/weights/mnist.safetensors", network)
     assert sample_sets.files("mnist", 1)[0].parent != files[0].parent
 

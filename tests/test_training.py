@@ -11,14 +11,13 @@ import psutil
 import pytest
 import torch
 
-from ihdm import loop, precision, weights
+from ihdm import loop, networks, precision, weights
 from ihdm.data import prepare
 from ihdm.pipeline import checkpoints, training
 from ihdm.processes import InverseHeat
 from ihdm.project import ProjectError
 from ihdm.settings import load
-from ihdm.unet import UNet
-from tests.conftest import use_published, write_settings
+from tests.conftest import untrained, use_published, write_settings
 
 
 def change(project, settings, path, value):
@@ -193,7 +192,7 @@ def test_follow_raises_the_message_of_the_program(ready):
 
 def test_two_processes_train_as_one_and_stop_and_go_on(ready, smoke_settings):
     settings = change(ready, smoke_settings, "experiments.mnist.train.steps", 60)
-    alone = weights.load(training.run("mnist").weights, small_network())
+    alone = weights.load(training.run("mnist").weights, untrained("mnist"))
     os.rename(ready / "state", ready / "before")
     change(ready, settings, "machine.processes", 2)
     process = start()
@@ -213,13 +212,9 @@ def test_two_processes_train_as_one_and_stop_and_go_on(ready, smoke_settings):
     write_settings(ready, settings)
     told = start().communicate()[0]
     assert "going on from step" in told
-    together = weights.load(training.run("mnist").weights, small_network())
+    together = weights.load(training.run("mnist").weights, untrained("mnist"))
     for one, two in zip(alone.parameters(), together.parameters(), strict=True):
         assert torch.allclose(one, two, atol=1e-4)
-
-
-def small_network():
-    return UNet(1, **load().experiments["mnist"].network.model_dump())
 
 
 def test_a_device_without_memory_names_the_remedy_and_the_checkpoint(
@@ -275,7 +270,7 @@ def test_a_published_checkpoint_takes_the_place_of_a_training(project, smoke_set
     (row,) = finished.history
     assert (row["step"], row["training"]) == (1234, None)
     described = load().experiments["photos"]
-    ours = weights.load(finished.weights, UNet(3, **described.network.model_dump()))
+    ours = weights.load(finished.weights, networks.unet(described, 3))
     theirs = torch.load(project / "data/raw/tiny.pth", weights_only=True)["ema"]["shadow_params"]
     for one, two in zip(ours.parameters(), theirs, strict=True):
         assert torch.equal(one, two)

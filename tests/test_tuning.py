@@ -20,26 +20,26 @@ def ready(project, settings, monkeypatch):
     torch.manual_seed(0)
     network = classifier.Classifier().eval()
     monkeypatch.setattr(classifier, "load", lambda: network)
-    monkeypatch.setattr(tuning, "SAMPLES", 8)
     monkeypatch.setattr(tuning, "BOOTSTRAPS", 3)
     return project
 
 
 def test_a_trial_is_scored_for_every_delta_and_reproduced_by_its_settings(ready, settings):
     changes = {"train.batch": 3, "process.sigma": 0.02}
-    found = tuning.trial("mnist", changes, [1.0, 1.5])
+    found = tuning.trial("mnist", changes, [1.0, 1.5], 8)
     assert [trial["delta"] for trial in found] == [1.0, 1.5]
     assert found[0]["kid"] != found[1]["kid"]
     assert all(np.isfinite(trial["kid"]) and trial["kid_half"] > 0 for trial in found)
     assert found[0]["train"]["batch"] == 3
-    again = tuning.trial("mnist", changes, [1.5])[0]
+    again = tuning.trial("mnist", changes, [1.5], 8)[0]
     assert again["kid"] == found[1]["kid"]
-    assert len(tuning.trial("mnist_ddpm", {}, [1.0, 1.5])) == 1
+    assert len(tuning.trial("mnist_ddpm", {}, [1.0, 1.5], 8)) == 1
 
 
 def test_the_program_adds_lines_to_the_record(ready, settings, monkeypatch, capsys):
     images = datasets.load(settings.experiment("mnist")[1])
-    monkeypatch.setattr("sys.argv", ["tuning", "mnist", "train.steps=4", "--delta", "1", "2"])
+    options = ["--delta", "1", "2", "--samples", "8"]
+    monkeypatch.setattr("sys.argv", ["tuning", "mnist", "train.steps=4", *options])
     tuning.main()
     added = trials.recorded(images)
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == added
@@ -66,8 +66,11 @@ def test_differences_leave_out_what_repetitions_may_change(settings):
     other = tuning.changed(own, {"train.seed": 5, "train.log_every": 1, "network.channels": 16})
     trial = other.model_dump(mode="json")
     assert trials.differences(trial, own) == {"network.channels": 16}
-    del trial["network"]["contrast"]
-    assert trials.differences(trial, own) == {"network.channels": 16, "network.contrast": None}
+    del trial["network"]["parametrization"]
+    assert trials.differences(trial, own) == {
+        "network.channels": 16,
+        "network.parametrization": None,
+    }
 
 
 def test_a_delta_that_makes_no_sense_is_refused_before_training(ready, monkeypatch):

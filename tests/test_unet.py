@@ -30,19 +30,9 @@ def test_every_parameter_learns_and_the_level_matters():
     assert not torch.allclose(network(u, k), network(u, k + 1))
 
 
-def test_contrast_shows_the_network_what_a_constant_hides():
-    torch.manual_seed(0)
-    network = small(contrast=10.0, dropout=0.0)
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    u, k = torch.rand(1, 3, 8, 8), torch.tensor([3])
-    weight = network.first.weight
-    assert weight.shape[1] == 6
-    with torch.no_grad():
-        weight[:, 3:] = 0  # leaves what the deviations from the mean say
-    shifted = u + torch.tensor([0.3, -0.2, 0.1])[:, None, None]
-    assert torch.allclose(network(u, k), network(shifted, k), atol=1e-4)
-    assert not torch.allclose(network(u, k), network(1.1 * u, k), atol=1e-4)
+def test_copies_widen_the_input_alone():
+    network = small(copies=3)
+    assert network(torch.rand(2, 9, 8, 8), torch.tensor([1, 5])).shape == (2, 3, 8, 8)
 
 
 def test_resample_is_one_of_two():

@@ -12,7 +12,7 @@ from ihdm.pixels import opponent
 __all__ = ["modes_of"]
 
 # Values in memory at a time. Sums over blocks of another size differ in rounding.
-BLOCK = 2**22
+BLOCK = 2**20
 
 
 def modes_of(path: Path, name: str) -> NDArray[np.float32]:

@@ -21,8 +21,10 @@ __all__ = ["code", "of_samples", "of_training", "short", "syntax"]
 
 PACKAGE = Path(__file__).parent.parent
 # The code that decides the numbers.
-BOTH = ("seeds", "pixels", "heat", "gaussian", "processes", "unet")
-BOTH += ("linear_gaussian", "networks", "precision")
+BOTH = (
+    *("seeds", "pixels", "heat", "gaussian", "processes"),
+    *("unet", "linear_gaussian", "networks", "precision"),
+)
 TRAINING = (*BOTH, "loop")
 SAMPLES = (*BOTH, "sampling", "model")
 PUBLISHED = ("pipeline/published",)

@@ -89,7 +89,7 @@ def at_deltas(experiment: Experiment, factors: list[float]) -> dict[float | None
 
 
 def trial(
-    name: str, changes: dict[str, Any], factors: list[float], samples: int = 1000
+    name: str, changes: dict[str, Any], factors: list[float], samples: int
 ) -> list[Trial]:
     """Trains with other settings and scores samples against the images for tuning.
 
