@@ -76,7 +76,7 @@ def test_differences_leave_out_what_repetitions_may_change(settings):
 def test_a_delta_that_makes_no_sense_is_refused_before_training(ready, monkeypatch):
     monkeypatch.setattr(tuning, "trained", None)
     with pytest.raises(ProjectError, match="must not be negative"):
-        tuning.trial("mnist", {}, [-1.0])
+        tuning.trial("mnist", {}, [-1.0], 8)
 
 
 def test_a_damaged_record_is_named(ready, settings):

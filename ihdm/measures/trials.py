@@ -13,7 +13,7 @@ from ihdm.data.datasets import Images
 from ihdm.project import ProjectError, root
 from ihdm.settings import Experiment, Train
 
-__all__ = ["TRAINED", "Trial", "advantage", "best", "differences", "file", "recorded"]
+__all__ = ["TRAINED", "Trial", "advantage", "best", "differences", "file", "recorded", "summary"]
 
 TRAINED = ("process", "network", "train")
 # Settings that hardly change the result of a training, or are meant to differ in its repetitions.
@@ -59,6 +59,34 @@ def differences(trial: Trial, experiment: Experiment) -> dict[str, Any]:
     ours = {key: v for key, v in experiment.flat().items() if key.partition(".")[0] in TRAINED}
     every = [key for key in (ours | theirs) if key not in ASIDE]
     return {k: theirs.get(k) for k in every if k not in ours or theirs.get(k) != ours[k]}
+
+
+def summary(trials: list[Trial], experiment: Experiment, keys: set[str]) -> list[dict[str, Any]]:
+    """Repetitions of a setting as one row each, the lowest mean KID first.
+
+    Args:
+        trials: recorded trials.
+        experiment: the description to compare with.
+        keys: the settings that may differ from it, as `train.gamma`; trials that differ in others
+            are left out.
+
+    Returns:
+        For each setting: the value of each key, delta in units of sigma, `samples`, the KID of each
+        seed by its number, in order, their number and their mean.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    flat = experiment.flat()
+    for trial in trials:
+        changes = differences(trial, experiment)
+        if changes.keys() <= keys:
+            values = {key: changes.get(key, flat.get(key)) for key in sorted(keys)}
+            values |= {"delta": trial["delta"], "samples": trial.get("samples", 1000)}
+            row = rows.setdefault(json.dumps(values), {**values, "kid": {}})
+            row["kid"][trial["train"]["seed"]] = trial["kid"]
+    for row in rows.values():
+        row["kid"] = dict(sorted(row["kid"].items()))
+        row |= {"trainings": len(row["kid"]), "mean": sum(row["kid"].values()) / len(row["kid"])}
+    return sorted(rows.values(), key=lambda row: row["mean"])
 
 
 def best(trials: list[Trial]) -> list[Trial]:

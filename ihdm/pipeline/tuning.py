@@ -88,9 +88,7 @@ def at_deltas(experiment: Experiment, factors: list[float]) -> dict[float | None
     return {factor: factor * experiment.process.sigma for factor in factors}
 
 
-def trial(
-    name: str, changes: dict[str, Any], factors: list[float], samples: int
-) -> list[Trial]:
+def trial(name: str, changes: dict[str, Any], factors: list[float], samples: int) -> list[Trial]:
     """Trains with other settings and scores samples against the images for tuning.
 
     Args:

@@ -1,0 +1,64 @@
+"""The best linear step: the part of a model that needs no training.
+
+A `LinearGaussian` whose U-Net answers zero. Whatever a statistic is on it, learning has not brought
+about.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ihdm import seeds
+from ihdm.linear_gaussian import COPIES, LinearGaussian, to_modes
+from ihdm.pixels import UInt8, to_unit
+from ihdm.processes import Process
+
+__all__ = ["bias_at_zero", "linear_step"]
+
+
+class Silent(nn.Module):
+    """In the place of a U-Net: it corrects nothing."""
+
+    def forward(self, inputs: Tensor, k: Tensor) -> Tensor:
+        return torch.zeros_like(inputs[:, : inputs.shape[1] // COPIES])
+
+
+def linear_step(process: Process, modes: Tensor) -> LinearGaussian:
+    """The network that takes the best linear step at every level.
+
+    Args:
+        process: a process whose noise is above 0 at all levels.
+        modes: (2, C, H, W) mean and variance of the modes of images (`Images.modes`).
+    """
+    return LinearGaussian(Silent(), process, *modes).eval()
+
+
+@torch.no_grad()
+def bias_at_zero(
+    process: Process, network: nn.Module, images: UInt8, modes: Tensor, level: int, seed: int
+) -> Tensor:
+    """The mean error of a network at frequency zero, which moves the brightness of samples.
+
+    In units of the standard deviation that the target has there given the state, if modes are
+    Gaussian. In inverse heat dissipation the errors of all steps add up: a bias b at every level
+    moves the mean of a sample by about `K b sigma / sqrt(H W)` for each channel.
+
+    Args:
+        process: the process that the network was trained for.
+        network: the network.
+        images: (N, C, H, W) uint8.
+        modes: (2, C, H, W) mean and variance of the modes of images.
+        level: k.
+        seed: of the noise.
+
+    Returns:
+        (C,) bias on the axes `pixels.opponent` of colour.
+    """
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    u_0, k = to_unit(images).to(device), torch.full((len(images),), level, device=device)
+    noise = torch.randn(u_0.shape, generator=seeds.generator(seed, seeds.HELD_OUT, level))
+    u_k, target = process.example(u_0, k, noise.to(device))
+    error = to_modes(process.predict(network, u_k, k) - target)[..., 0, 0].mean(0).cpu()
+    # Its buffers are in the process's own range.
+    variance = linear_step(process, modes).v.double()
+    scale = process.conditional(torch.tensor([level]), variance).residual[0, :, 0, 0].abs()
+    return error / scale.float()
