@@ -119,3 +119,24 @@ def test_an_advantage_is_welchs_interval_over_training_seeds(settings):
     assert trials.advantage(good, bad, recorded[:5])["seeds"] == 1
     assert [trial["kid"] for trial in trials.best(recorded[3:])] == [0.5, 0.7, 0.9]
     assert trials.advantage(good, bad, [])["seeds"] == 0
+
+
+def test_repetitions_of_a_setting_are_one_row(settings):
+    own = settings.experiments["mnist"]
+
+    def made(kid, delta=1.4, **changes):
+        other = tuning.changed(own, {key.replace("_", ".", 1): v for key, v in changes.items()})
+        return {"experiment": "mnist", "delta": delta, "kid": kid, "samples": 9} | other.model_dump(
+            mode="json"
+        )
+
+    logged = [made(0.3, train_seed=1), made(0.1, train_seed=0), made(0.4, train_gamma=0.0)]
+    logged += [made(0.5, delta=1.2), made(9.0, train_batch=2)]
+    rows = trials.summary(logged, own, {"train.gamma"})
+    assert [(row["train.gamma"], row["delta"], row["kid"]) for row in rows] == [
+        (0.5, 1.4, {0: 0.1, 1: 0.3}),
+        (0.0, 1.4, {0: 0.4}),
+        (0.5, 1.2, {0: 0.5}),
+    ]
+    assert [row["trainings"] for row in rows] == [2, 1, 1]
+    assert rows[0]["mean"] == pytest.approx(0.2)
