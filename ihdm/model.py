@@ -7,6 +7,7 @@ noisier = model.with_delta(1.5 * model.process.sigma).draw(64)[0]
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -84,7 +85,7 @@ class Model:
     @property
     def device(self) -> torch.device:
         """The device of the network."""
-        return next(self.network.parameters()).device
+        return next(chain(self.network.parameters(), self.network.buffers())).device
 
     @property
     def inverse_heat(self) -> InverseHeat:

@@ -4,15 +4,20 @@ A `LinearGaussian` whose U-Net answers zero. Whatever a statistic is on it, lear
 about.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from ihdm import seeds
 from ihdm.linear_gaussian import COPIES, LinearGaussian, to_modes
+from ihdm.model import Model
 from ihdm.pixels import UInt8, to_unit
+from ihdm.precision import Autocast
 from ihdm.processes import Process
+from ihdm.settings import Train
 
-__all__ = ["bias_at_zero", "linear_step"]
+__all__ = ["bias_at_zero", "linear_model", "linear_step"]
 
 
 class Silent(nn.Module):
@@ -30,6 +35,18 @@ def linear_step(process: Process, modes: Tensor) -> LinearGaussian:
         modes: (2, C, H, W) mean and variance of the modes of images (`Images.modes`).
     """
     return LinearGaussian(Silent(), process, *modes).eval()
+
+
+def linear_model(model: Model, train: Train, modes: Tensor) -> Model:
+    """A model with the best linear step in the place of its network.
+
+    Args:
+        model: the trained model.
+        train: the settings that its network was trained by.
+        modes: (2, C, H, W) mean and variance of the modes of its training images.
+    """
+    network = linear_step(model.process, modes).to(model.device)
+    return replace(model, network=Autocast(network, train, model.device).eval())
 
 
 @torch.no_grad()
