@@ -3,6 +3,7 @@ import zipfile
 from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from typing import get_args
 
 import lmdb
 import numpy as np
@@ -12,7 +13,15 @@ from PIL import Image
 
 from ihdm.data import prepare, sources
 from ihdm.project import ProjectError
-from ihdm.settings import Cifar10, Database, Folder, FullMnist, Photographs, SmallMnist
+from ihdm.settings import (
+    Cifar10,
+    Database,
+    Folder,
+    FullMnist,
+    Photograph,
+    Photographs,
+    SmallMnist,
+)
 from tests import fakes
 
 FEW = {"train": 40, "tune": 5, "report": 5}
@@ -370,6 +379,26 @@ def test_a_crop_stays_in_its_strip(monkeypatch, tmp_path):
     assert (images.tune == 200).all()
     assert (images.train == 0).all()
     assert (images.report == 0).all()
+
+
+def test_crops_are_of_the_photographs_in_colour():
+    coloured = [
+        name
+        for name in get_args(Photograph)
+        if np.ptp(np.asarray(sources.picture_of(name)), axis=2).any()
+    ]
+    assert tuple(coloured) == sources.PHOTOGRAPHS
+    assert "camera" not in coloured
+
+
+def test_other_photographs_make_another_set(monkeypatch, tmp_path):
+    described = Photographs(
+        source="photographs", size=8, splits={"train": 8, "tune": 2, "report": 2}
+    )
+    first = prepare.prepare("photos", described, tmp_path)
+    monkeypatch.setattr(sources, "PHOTOGRAPHS", sources.PHOTOGRAPHS[:-1])
+    second = prepare.prepare("photos", described, tmp_path)
+    assert second.fingerprint != first.fingerprint
 
 
 def test_the_narrowest_strip_holds_the_largest_crop():

@@ -7,7 +7,10 @@ from torch import Tensor
 from ihdm.pixels import to_unit
 from ihdm.settings import Photograph
 
-__all__ = ["photograph", "picture_of"]
+__all__ = ["GREY", "photograph", "picture_of"]
+
+# Apart from the others, since a set in colour has no place for grey crops.
+GREY: frozenset[Photograph] = frozenset({"camera"})
 
 
 def photograph(name: Photograph, size: int) -> Tensor:
@@ -18,7 +21,7 @@ def photograph(name: Photograph, size: int) -> Tensor:
         size: side in pixels, resized with antialiasing.
 
     Returns:
-        (1, 3, size, size) float32 in [0, 1].
+        (1, 3, size, size) float32 in [0, 1]; the channels of a grey one are equal.
     """
     fitted = ImageOps.fit(picture_of(name), (size, size), Image.Resampling.LANCZOS)
     return to_unit(np.asarray(fitted).transpose(2, 0, 1)[None])
@@ -32,4 +35,7 @@ def picture_of(name: Photograph) -> Image.Image:
         return Image.fromarray(load_sample_image(f"{name}.jpg"))
     import skimage.data
 
+    if name == "motorcycle":
+        left, _, _ = skimage.data.stereo_motorcycle()
+        return Image.fromarray(left)
     return Image.fromarray(getattr(skimage.data, name)()).convert("RGB")

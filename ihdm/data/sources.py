@@ -16,7 +16,7 @@ from PIL import Image
 
 from ihdm.data import mnist, pictures
 from ihdm.data.datasets import SPLITS
-from ihdm.data.photographs import picture_of
+from ihdm.data.photographs import GREY, picture_of
 from ihdm.data.source import SPARE, Source, divided
 from ihdm.pixels import UInt8
 from ihdm.project import ProjectError
@@ -33,7 +33,7 @@ from ihdm.settings import (
 
 __all__ = ["opened"]
 
-PHOTOGRAPHS: tuple[Photograph, ...] = get_args(Photograph)
+PHOTOGRAPHS: tuple[Photograph, ...] = tuple(n for n in get_args(Photograph) if n not in GREY)
 # Shares of a photograph's width, from left to right; crops of two splits share no pixel.
 STRIPS = {"train": (0.0, 0.7), "tune": (0.7, 0.85), "report": (0.85, 1.0)}
 
@@ -133,7 +133,9 @@ def _cifar10(described: Cifar10, project: Path) -> dict[str, Source]:
 def _photographs(described: Photographs, project: Path) -> dict[str, Source]:
     photographs = [picture_of(name) for name in PHOTOGRAPHS]
     generator = np.random.default_rng(described.seed)
-    identity = f"scikit-image {version('scikit-image')}, scikit-learn {version('scikit-learn')}"
+    packages = [f"{package} {version(package)}" for package in ("scikit-image", "scikit-learn")]
+    # The names too, since crops are dealt out over them in turn.
+    identity = ", ".join((*packages, *PHOTOGRAPHS))
     shape = 3, described.size, described.size
 
     def crops(strip: tuple[float, float], count: int) -> Source:

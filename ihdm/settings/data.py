@@ -6,7 +6,9 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from ihdm.settings.base import Ordered, Settings, Share
 
-Photograph = Literal["astronaut", "chelsea", "china", "coffee", "flower", "rocket"]
+Photograph = Literal[
+    "astronaut", "camera", "chelsea", "china", "coffee", "flower", "motorcycle", "rocket"
+]
 Range = Annotated[tuple[Share, Share], Ordered]
 
 
@@ -84,7 +86,7 @@ class Cifar10(ImageSet):
 
 
 class Photographs(ImageSet):
-    """Square crops of six photographs that scikit-image and scikit-learn ship."""
+    """Square crops of seven photographs in colour that scikit-image and scikit-learn ship."""
 
     source: Literal["photographs"]
     # The narrowest strip of a photograph that is set apart for a split has 67 pixels.
