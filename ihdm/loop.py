@@ -35,7 +35,7 @@ from ihdm.precision import Autocast, memory_format, resolved
 from ihdm.processes import Process
 from ihdm.settings import Experiment, Train
 
-__all__ = ["Idle", "Report", "State", "begin", "held_out_loss", "level_losses", "steps"]
+__all__ = ["Report", "State", "begin", "held_out_loss", "level_losses", "steps"]
 
 HELD_OUT_IMAGES = 256
 # Images whose noise comes from one generator.
@@ -240,13 +240,6 @@ def flips(step: int, train: Train) -> Tensor:
 
 def flipped(u: Tensor, chosen: Tensor) -> Tensor:
     return torch.where(chosen[:, None, None, None], u.flip(-1), u)
-
-
-class Idle(nn.Module):
-    """A network that changes nothing, to compare with: f = 0."""
-
-    def forward(self, u: Tensor, k: Tensor) -> Tensor:
-        return torch.zeros_like(u)
 
 
 @torch.no_grad()

@@ -56,6 +56,22 @@ def test_training_lowers_the_loss_and_the_average_follows(process, images):
     assert np.mean(losses[-20:]) < 0.5 * np.mean(losses[:20])
 
 
+def test_weights_of_levels_multiply_gradients_and_not_the_reported_loss(process, images):
+    settings = train_settings(steps=1, warmup=0, cooldown=0, gradient_clip=1e9)
+    plain, doubled, silent = fresh(settings), fresh(settings), fresh(settings)
+    doubled.weights, silent.weights = 2 * torch.ones(5), torch.zeros(5)
+    found = []
+    for state in (plain, doubled, silent):
+        (report,) = loop.steps(process, state, images, settings, Accelerator(cpu=True))
+        gradients = [p.grad.flatten() for p in state.network.parameters()]
+        found.append((report.loss, torch.cat(gradients)))
+    (loss, gradient), (same, twice), (also, none) = found
+    assert loss == same == also
+    assert gradient.norm() > 0
+    assert torch.allclose(twice, 2 * gradient, rtol=1e-4, atol=1e-9)
+    assert none.abs().max() == 0
+
+
 def test_the_average_is_the_exponential_one(process, images):
     settings = train_settings(steps=3, warmup=0, cooldown=0)
     state, expected = fresh(settings), None

@@ -1,7 +1,6 @@
-"""The best linear step: the part of a model that needs no training.
+"""Networks that learned nothing, to compare with: the best linear step, and none.
 
-A `LinearGaussian` whose U-Net answers zero. Whatever a statistic is on it, learning has not brought
-about.
+The best linear step is a `LinearGaussian` whose U-Net answers zero. Learning adds to it.
 """
 
 from dataclasses import replace
@@ -17,7 +16,14 @@ from ihdm.precision import Autocast
 from ihdm.processes import Process
 from ihdm.settings import Train
 
-__all__ = ["bias_at_zero", "linear_model", "linear_step"]
+__all__ = ["Idle", "bias_at_zero", "linear_model", "linear_step"]
+
+
+class Idle(nn.Module):
+    """A network that changes nothing: f = 0."""
+
+    def forward(self, u: Tensor, k: Tensor) -> Tensor:
+        return torch.zeros_like(u)
 
 
 class Silent(nn.Module):
