@@ -114,7 +114,9 @@ def chapter(
             "remove-cell" if {"parameters", "injected-parameters"} & {*tags} else "hide-input"
         )
         name = re.search(r'record\.figure\(.*"([\w-]+)"\)', cell.source, re.DOTALL)
-        if not name:
+        pictures = [o for o in cell.outputs if "image/png" in o.get("data", {})]
+        # Some figures are of experiments of one kind alone.
+        if not (name and pictures):
             continue
         key = f"{short}/{name[1]}"
         if key not in described:
@@ -127,9 +129,8 @@ def chapter(
             source, width = image.info["Source"], round(110 / 150 * image.width)
         alt = described[key] + (f" Experiment {experiment}." if experiment else "")
         figure = Figure(stem, name[1], alt, heading, source, f"{width}px")
-        for output in cell.outputs:
-            if "image/png" in output.get("data", {}):
-                output.data["image/png"] = base64.b64encode(png.read_bytes()).decode()
+        for picture in pictures:
+            picture.data["image/png"] = base64.b64encode(png.read_bytes()).decode()
         cell.metadata["mystnb"] = {
             # With a width it becomes a link to the whole picture.
             "image": {"alt": alt, "width": figure.width},
