@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ihdm import weights
+from ihdm.data import datasets
 from ihdm.project import root
 
-__all__ = ["Classifier", "file", "load"]
+__all__ = ["Classifier", "digest", "file", "load"]
 
 FEATURES = 64
 
@@ -56,3 +57,12 @@ def load() -> Classifier:
 def file() -> Path:
     """The file of its weights."""
     return root() / "results" / "weights" / "digit_features.safetensors"
+
+
+def digest() -> str:
+    """Which classifier this is: 12 hexadecimal digits of the SHA-256 of its weights.
+
+    FID and KID of two sets of samples compare only if they are by the same classifier; another
+    machine trains another one.
+    """
+    return datasets.sha256(file())[:12]

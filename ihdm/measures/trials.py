@@ -71,7 +71,8 @@ def summary(trials: list[Trial], experiment: Experiment, keys: set[str]) -> list
             are left out.
 
     Returns:
-        For each setting: the value of each key, delta in units of sigma, `samples`, the KID of each
+        For each setting: the value of each key, delta in units of sigma, `samples`, the
+        classifier (`features`), the KID of each
         seed by its number, in order, their number and their mean.
     """
     rows: dict[str, dict[str, Any]] = {}
@@ -81,6 +82,7 @@ def summary(trials: list[Trial], experiment: Experiment, keys: set[str]) -> list
         if changes.keys() <= keys:
             values = {key: changes.get(key, flat.get(key)) for key in sorted(keys)}
             values |= {"delta": trial["delta"], "samples": trial.get("samples", 1000)}
+            values |= {"features": trial.get("features")}
             row = rows.setdefault(json.dumps(values), {**values, "kid": {}})
             row["kid"][trial["train"]["seed"]] = trial["kid"]
     for row in rows.values():

@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from ihdm import loop, progress, settings
 from ihdm.data import datasets
 from ihdm.data.datasets import Images
-from ihdm.measures import fidelity
+from ihdm.measures import classifier, fidelity
 from ihdm.measures.features import features, features_of_draws
 from ihdm.measures.trials import TRAINED, Trial, file
 from ihdm.model import Model
@@ -98,8 +98,8 @@ def trial(name: str, changes: dict[str, Any], factors: list[float], samples: int
         samples: how many to draw at each delta.
 
     Returns:
-        A trial for each delta: the hash of the data, the settings, delta, FID and KID with half of
-        their intervals, the number of samples, and the seconds of training on which device.
+        A trial for each delta: hashes of data and classifier, the settings, delta, FID and KID with
+        half of their intervals, the number of samples, and the seconds of training on which device.
 
     Raises:
         ProjectError: the experiment is not switched on, a change or a delta is not valid, data or
@@ -116,6 +116,7 @@ def trial(name: str, changes: dict[str, Any], factors: list[float], samples: int
         "experiment": name,
         "data": images.fingerprint,
         **experiment.model_dump(mode="json", include=set(TRAINED)),
+        "features": classifier.digest(),
         "device": model.device.type,
         "seconds": round(time.monotonic() - began),
     }
