@@ -169,7 +169,6 @@ class Process(ABC):
             k = self.levels(len(u_0), generator)
         if noise is None:
             noise = torch.randn(u_0.shape, generator=generator, device=device, dtype=u_0.dtype)
-        k = k.to(u_0.device)
         u_k, target = self.example(u_0, k, noise.to(u_0.device))
         return (self.predict(network, u_k, k) - target).square().flatten(1).sum(1)
 

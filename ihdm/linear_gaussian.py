@@ -86,15 +86,17 @@ class LinearGaussian(nn.Module):
         Returns:
             (B, C, H, W) float32.
         """
+        # Of one level for all images, as in sampling, tables are computed once.
+        level = k[:1] if k.stride() == (0,) else k
         with torch.autocast(u_k.device.type, enabled=False):
             # Tables are in float64, on the CPU if the device lacks it.
-            alpha = self.process.log_signal(k).exp()[:, None]
+            alpha = self.process.log_signal(level).exp()[:, None]
             v = self.v.to(alpha.device).double()
             d = to_modes(u_k) - like(alpha, u_k) * self.m
-            inputs = self.inputs(u_k, d, alpha, self.process.noise_scale(k), v)
+            inputs = self.inputs(u_k, d, alpha, self.process.noise_scale(level), v)
         correction = self.unet(inputs, k)
         with torch.autocast(u_k.device.type, enabled=False):
-            mean, deviation, residual = (like(t, u_k) for t in self.process.conditional(k, v))
+            mean, deviation, residual = (like(t, u_k) for t in self.process.conditional(level, v))
             answer = residual * to_frequencies(correction.float())
             modes = mean * self.m + deviation * d + answer
             return rotated(to_pixels(modes), transposed=True)

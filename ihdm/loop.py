@@ -5,42 +5,31 @@
 
 with w_k = 1, or `linear_gaussian.level_weights` if `train.gamma` is given.
 
-Step n draws from generators seeded by (seed, n), and takes its images from a permutation seeded by
-(seed, epoch). The step number therefore stands for the states of all generators and the position in
-the data, and a resumed run continues as if it had never stopped.
-
-A batch may be divided among processes, and in each process among passes through the network. Every
-process draws the levels and the noise of the whole batch and takes its share, so that the gradient
-is that of one pass, up to rounding and the draws of dropout.
+The step number stands for the states of all generators and the position in the data (see
+`batches`), so that a resumed run continues as if it had never stopped.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ihdm import networks, processes, seeds
+from ihdm.batches import Batch, passes
 from ihdm.data.datasets import Images
 from ihdm.linear_gaussian import level_weights
-from ihdm.pixels import UInt8, to_unit
+from ihdm.pixels import UInt8
 from ihdm.precision import Autocast, memory_format, resolved
 from ihdm.processes import Process
 from ihdm.settings import Experiment, Train
 
-__all__ = ["Report", "State", "begin", "held_out_loss", "level_losses", "steps"]
-
-HELD_OUT_IMAGES = 256
-# Images whose noise comes from one generator.
-BLOCK = 64
-
+__all__ = ["Report", "State", "begin", "steps"]
 
 # A row of logged figures; a published checkpoint has no training loss.
 Row = dict[str, float | None]
@@ -53,11 +42,13 @@ class Report(NamedTuple):
         step: its number, from 1.
         loss: mean over the batch of the sum of squares, before any weights of levels.
         learning_rate: the rate that the step used.
+        stop: whether any process was asked to stop.
     """
 
     step: int
     loss: float
     learning_rate: float
+    stop: bool
 
 
 @dataclass
@@ -88,7 +79,7 @@ class State:
     def fresh(cls, network: nn.Module, train: Train, device: torch.device) -> "State":
         """The state before the first step, with Adam as in App. B.1."""
         ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(train.ema))
-        optimizer = torch.optim.Adam(network.parameters(), train.learning_rate)
+        optimizer = torch.optim.Adam(network.parameters(), train.learning_rate, fused=True)
         return cls(network, ema, optimizer, resolved(train, device))
 
     @property
@@ -146,8 +137,11 @@ def steps(
     images: UInt8,
     train: Train,
     accelerator: Accelerator,
+    asked: Callable[[], bool] = lambda: False,
 ) -> Iterator[Report]:
     """Trains from the state's step to the end of the budget, one step at a time (Alg. 1).
+
+    The device is asked for numbers once in a step, after the next batch was made on the CPU.
 
     Args:
         process: the process to learn.
@@ -155,50 +149,47 @@ def steps(
         images: (N, C, H, W) uint8 training images.
         train: budget, batch, rates and seed.
         accelerator: names the device, and the rank of this process among several.
+        asked: whether this process is asked to stop, for `Report.stop`.
 
     Yields:
         A report after each step. If loss or gradient is not finite, that step changes nothing, and
         a report with a loss that is not finite ends the loop.
     """
-    device = accelerator.device
     # With several processes, it averages their gradients.
     shared = accelerator.prepare_model(state.network)
-    network = Autocast(shared, train, device)
+    network = Autocast(shared, train, accelerator.device)
+    parts = passes(train, accelerator)
+    batch = Batch.of(state.step, process, images, train, accelerator)
     while state.step < train.steps:
         state.network.train()
         rate = learning_rate(state.step, train)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        draws = seeds.generator(train.seed, seeds.DRAWS, state.step)
-        levels = process.levels(train.batch, draws)
-        noise = torch.randn((train.batch, *images.shape[1:]), generator=draws)
-        chosen = batch_indices(state.step, len(images), train)
-        mirrored = flips(state.step, train)
         dropout = seeds.derived(train.seed, seeds.DROPOUT, state.step)
         state.optimizer.zero_grad()
-        total = torch.zeros((), device=device)
-        *others, last = passes(train, accelerator)
-        for part in (*others, last):
-            u_0 = flipped(to_unit(images[chosen[part]]), mirrored[part]).to(device)
+        total = torch.zeros((), device=accelerator.device)
+        for part in parts:
+            u_0, k, noise = batch.part(part, accelerator.device)
             torch.manual_seed(dropout + part.start)
-            with nullcontext() if part is last else accelerator.no_sync(shared):
-                losses = process.loss(network, u_0, levels[part], noise[part])
+            with nullcontext() if part is parts[-1] else accelerator.no_sync(shared):
+                losses = process.loss(network, u_0, k, noise)
                 total += losses.detach().sum() / train.batch
                 if state.weights is not None:
-                    losses = losses * state.weights[levels[part]].to(device)
+                    losses = losses * state.weights[k].to(losses.device)
                 # Gradients are averaged over ranks; multiply by their number to recover the sum.
                 accelerator.backward(losses.sum() / train.batch * accelerator.num_processes)
-        parameters = state.network.parameters()
-        norm = accelerator.clip_grad_norm_(parameters, train.gradient_clip).item()
-        value = accelerator.reduce(total, "sum").item()
-        if not (np.isfinite(value) and np.isfinite(norm)):
-            yield Report(state.step + 1, value + norm, rate)
+        norm = accelerator.clip_grad_norm_(state.network.parameters(), train.gradient_clip)
+        batch = Batch.of(state.step + 1, process, images, train, accelerator)
+        told = torch.stack([total, norm / accelerator.num_processes, norm.new_tensor(asked())])
+        value, size, stop = accelerator.reduce(told, "sum").tolist()
+        if not (np.isfinite(value) and np.isfinite(size)):
+            yield Report(state.step + 1, value + size, rate, stop > 0)
             return
         state.optimizer.step()
         state.ema.update_parameters(state.network)
         state.step += 1
         state.pending.append(value)
-        yield Report(state.step, value, rate)
+        yield Report(state.step, value, rate, stop > 0)
 
 
 def learning_rate(step: int, train: Train) -> float:
@@ -210,87 +201,3 @@ def learning_rate(step: int, train: Train) -> float:
     left = train.steps - step
     falling = min(1.0, left / train.cooldown) if train.cooldown else 1.0
     return train.learning_rate * min(rising, falling)
-
-
-@lru_cache(maxsize=2)
-def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
-    return np.random.default_rng([seed, seeds.ORDER, epoch]).permutation(count)
-
-
-def batch_indices(step: int, count: int, train: Train) -> NDArray[np.int64]:
-    """The images of a step: the next `batch` ones in a sequence of seeded permutations."""
-    positions = np.arange(step * train.batch, (step + 1) * train.batch)
-    return np.array([epoch_order(train.seed, p // count, count)[p % count] for p in positions])
-
-
-def passes(train: Train, accelerator: Accelerator) -> list[slice]:
-    """The share of this process in a batch, in parts of at most `images_per_pass`."""
-    rank, workers = accelerator.process_index, accelerator.num_processes
-    first, end = (train.batch * r // workers for r in (rank, rank + 1))
-    size = train.images_per_pass or train.batch
-    return [slice(start, min(start + size, end)) for start in range(first, end, size)]
-
-
-def flips(step: int, train: Train) -> Tensor:
-    """(batch,) which images of a step are mirrored."""
-    draws = seeds.generator(train.seed, seeds.FLIPS, step)
-    chance = 0.5 if train.flips else 0.0
-    return torch.rand(train.batch, generator=draws) < chance
-
-
-def flipped(u: Tensor, chosen: Tensor) -> Tensor:
-    return torch.where(chosen[:, None, None, None], u.flip(-1), u)
-
-
-@torch.no_grad()
-def level_losses(
-    process: Process,
-    network: nn.Module,
-    images: UInt8,
-    levels: Tensor,
-    seed: int,
-    at_once: int | None = None,
-) -> Tensor:
-    """The loss of chosen images, each at a chosen level, without dropout.
-
-    Args:
-        process: the process that the network was trained for.
-        network: f_theta; set to evaluation mode.
-        images: (N, C, H, W) uint8.
-        levels: (N,) levels on the scale 0..K.
-        seed: seed of the noise, so that two networks can be compared on the same draws.
-        at_once: images in one pass through the network; 64 if not given.
-
-    Returns:
-        (N,) float32 sums of squares, on the CPU.
-    """
-    network.eval()
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    losses = []
-    size = min(BLOCK, at_once or BLOCK)
-    for first in range(0, len(images), BLOCK):
-        block = images[first : first + BLOCK]
-        draws = seeds.generator(seed, seeds.HELD_OUT, first)
-        noise = torch.randn(block.shape, generator=draws)
-        for start in range(0, len(block), size):
-            part = slice(start, start + size)
-            k = levels[first : first + BLOCK][part]
-            u_0 = to_unit(block[part]).to(device)
-            losses.append(process.loss(network, u_0, k, noise[part]).cpu())
-    return torch.cat(losses)
-
-
-def held_out_loss(process: Process, network: nn.Module, images: UInt8, train: Train) -> float:
-    """The mean loss of a network on held-out images, always with the same levels and noise.
-
-    Args:
-        process: the process that the network was trained for.
-        network: f_theta; set to evaluation mode.
-        images: (N, C, H, W) uint8 images to tune on, of which the first 256 are used.
-        train: the seed of levels and noise, and how many images fit into one pass.
-    """
-    chosen = images[:HELD_OUT_IMAGES]
-    draws = seeds.generator(train.seed, seeds.HELD_OUT, len(chosen))
-    levels = process.levels(len(chosen), draws)
-    at_once = train.images_per_pass
-    return level_losses(process, network, chosen, levels, train.seed, at_once).mean().item()

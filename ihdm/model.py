@@ -35,14 +35,12 @@ class Model:
         network: its trained network, in evaluation mode.
         images: (N, C, H, W) uint8 training images, from which the prior draws.
         seed: seed of the set of samples; every sample of the set has random generators of its own.
-        batch: samples that are drawn at a time.
     """
 
     process: Process
     network: Autocast
     images: UInt8
     seed: int = 0
-    batch: int = 64
 
     @classmethod
     def trained(cls, experiment: str, path: Path | None = None) -> "Model":
@@ -79,8 +77,7 @@ class Model:
         process = processes.make(*images.shape[2:], **experiment.numbers)
         network.to(device).to(memory_format=memory_format(experiment.train))
         autocast = Autocast(network, experiment.train, device).eval()
-        batch = experiment.train.images_per_pass or 64
-        return cls(process, autocast, images, experiment.sampling.seed, batch)
+        return cls(process, autocast, images, experiment.sampling.seed)
 
     @property
     def device(self) -> torch.device:
@@ -152,7 +149,7 @@ class Model:
         levels: Iterable[int] = (0,),
         start: Tensor | None = None,
         k: int | None = None,
-        batch: int | None = None,
+        batch: int = 64,
     ) -> dict[int, Tensor]:
         """Draws samples in batches, with a progress bar.
 
@@ -162,22 +159,22 @@ class Model:
             levels: the levels to keep.
             start: (samples, C, H, W) states to start from; `starts(samples)` if not given.
             k: the level of `start`; K if not given.
-            batch: samples at a time; the model's own number if not given.
+            batch: samples at a time.
 
         Returns:
             For each of `levels` its (samples, C, H, W) states, float32 on the CPU. The level that
             the samples start from can be among them.
         """
         samples, k = chosen(samples), self.process.K if k is None else k
-        start, size = self.starts(samples) if start is None else start, batch or self.batch
+        start = self.starts(samples) if start is None else start
         kept: dict[int, list[Tensor]] = {level: [] for level in levels}
-        firsts = range(0, len(samples), size)
+        firsts = range(0, len(samples), batch)
         with progress.bar(k * len(firsts), f"drawing {len(samples)} samples") as bar:
             for first in firsts:
-                u = start[first : first + size]
+                u = start[first : first + batch]
                 if k in kept:
                     kept[k].append(u)
-                for step in self.steps(samples[first : first + size], u, k):
+                for step in self.steps(samples[first : first + batch], u, k):
                     if step.k in kept:
                         kept[step.k].append(step.state.cpu())
                     bar.update()

@@ -19,9 +19,11 @@ def opponent(channels: int) -> NDArray[np.float64]:
     return OPPONENT if channels == 3 else np.eye(channels)
 
 
-def to_unit(images: UInt8) -> Tensor:
-    """uint8 images 0..255 as float32 in [0, 1], any shape."""
-    return torch.from_numpy(np.array(images)).float() / 255
+def to_unit(images: UInt8 | Tensor) -> Tensor:
+    """uint8 images 0..255 as float32 in [0, 1], any shape; tensors stay on their device."""
+    if not isinstance(images, Tensor):
+        images = torch.from_numpy(np.array(images))
+    return images.float() / 255
 
 
 def to_bytes(images: Tensor) -> Tensor:

@@ -19,9 +19,9 @@ from ihdm.heat import HeatEquation, blur_schedule, log_decay, to_frequencies, to
 __all__ = ["Blurring", "Denoising", "InverseHeat", "NoisePrediction", "Process", "Step", "make"]
 
 
-def double(k: Tensor) -> Tensor:
-    """Levels in float64, on the CPU where the device has no such type."""
-    return (k.cpu() if k.device.type == "mps" else k).double()
+def on_double(k: Tensor) -> Tensor:
+    """Levels on a device that has float64: their own, or the CPU."""
+    return k.cpu() if k.device.type == "mps" else k
 
 
 class InverseHeat(Process):
@@ -63,7 +63,8 @@ class InverseHeat(Process):
 
     def log_signal(self, k: Tensor) -> Tensor:
         """`-lambda t_k` with `t_k = sigma_blur_k^2 / 2` (Eqs. 21, 23)."""
-        time = self.heat.sigma_blur[k.cpu()] ** 2 / 2
+        k = on_double(k)
+        time = self.heat.sigma_blur.to(k.device)[k] ** 2 / 2
         return log_decay(self.height, self.width, time)
 
     def noise_scale(self, k: Tensor) -> Tensor:
@@ -97,7 +98,8 @@ class InverseHeat(Process):
 
     def step(self, network: nn.Module, u_k: Tensor, k: int, noise: Tensor) -> Step:
         """`u_k + f_theta(u_k, k) + delta noise` (Eq. 8, Alg. 2; App. B.1 for the last step)."""
-        mean = u_k + self.predict(network, u_k, torch.full((len(u_k),), k, device=u_k.device))
+        level = torch.full((1,), k, device=u_k.device).expand(len(u_k))
+        mean = u_k + self.predict(network, u_k, level)
         return Step(k - 1, mean, mean + self.delta * noise if k > 1 else mean)
 
 
@@ -185,7 +187,7 @@ class Denoising(NoisePrediction):
         return (-torch.expm1(2 * self._log_alpha(k))).sqrt()
 
     def _log_alpha(self, k: Tensor) -> Tensor:
-        s = double(k) / self.K
+        s = on_double(k).double() / self.K
         return -(0.1 * s + 9.95 * s**2) / 2
 
 
@@ -217,7 +219,7 @@ class Blurring(NoisePrediction):
 
     def log_signal(self, k: Tensor) -> Tensor:
         """log alpha_t of B6-B7."""
-        t = double(k) / self.K
+        t = on_double(k).double() / self.K
         tau = (self.sigma_blur_max * torch.sin(torch.pi * t / 2) ** 2) ** 2 / 2
         d_min = self.d_min.to(t.device)
         heat = torch.log1p(-d_min) + log_decay(self.height, self.width, tau)
@@ -226,7 +228,7 @@ class Blurring(NoisePrediction):
 
     def noise_scale(self, k: Tensor) -> Tensor:
         """sigma_t of B8."""
-        return torch.sigmoid(-self._log_snr(double(k) / self.K)).sqrt()
+        return torch.sigmoid(-self._log_snr(on_double(k).double() / self.K)).sqrt()
 
     def levels(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Real numbers in [0, K)."""

@@ -9,7 +9,7 @@ import torch
 
 __all__ = ["derived", "generator"]
 
-ORDER, DRAWS, DROPOUT, FLIPS, HELD_OUT, PRIOR, NOISE, LIKELIHOOD = range(8)
+ORDER, DRAWS, DROPOUT, FLIPS, HELD_OUT, PRIOR, NOISE, LIKELIHOOD, TRAINING_NOISE = range(9)
 
 
 def derived(seed: int, stream: int, index: int) -> int:

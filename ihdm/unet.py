@@ -35,18 +35,45 @@ def level_embedding(k: Tensor, width: int) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
+class Norm(nn.GroupNorm):
+    """GroupNorm with statistics in float32, and outputs of the type of its input.
+
+    Under autocast, CUDA would make inputs and outputs float32, and keep them for the backward pass.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            scale, shift = self.weight.to(x.dtype), self.bias.to(x.dtype)
+            return F.group_norm(x, self.num_groups, scale, shift, self.eps)
+
+
+class SiLU(nn.Module):
+    """SiLU, in the memory of its input if no gradients are asked for."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+class Double(nn.Module):
+    """Nearest-neighbour up-sampling by two, in the type of its input under any autocast."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
 class Residual(nn.Module):
     """Two 3x3 convolutions with the level's embedding added between them, and a skip connection."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int, dropout: float, groups: int):
         super().__init__()
         self.before = nn.Sequential(
-            nn.GroupNorm(groups, inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1)
+            Norm(groups, inputs), SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1)
         )
         self.embed = nn.Sequential(nn.SiLU(), nn.Linear(embedding, outputs))
         self.after = nn.Sequential(
-            nn.GroupNorm(groups, outputs),
-            nn.SiLU(),
+            Norm(groups, outputs),
+            SiLU(),
             nn.Dropout(dropout),
             zeroed(nn.Conv2d(outputs, outputs, 3, padding=1)),
         )
@@ -62,15 +89,20 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, groups: int):
         super().__init__()
-        self.norm = nn.GroupNorm(groups, channels)
+        self.norm = Norm(groups, channels)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
         self.project = zeroed(nn.Conv1d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         B, C, H, W = x.shape
         qkv = self.qkv(self.norm(x).reshape(B, C, H * W))
-        query, key, value = qkv.transpose(1, 2).chunk(3, dim=2)
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        # One head, as an axis of its own: (B, 1, H W, C), which fused kernels ask for.
+        query, key, value = qkv.transpose(1, 2).contiguous().unsqueeze(1).chunk(3, dim=3)
+        with torch.autocast(x.device.type, enabled=False):
+            if x.device.type == "cpu":
+                # Its fused kernel is slower in bfloat16, three times in the backward pass.
+                query, key, value = query.float(), key.float(), value.float()
+            mixed = F.scaled_dot_product_attention(query, key, value).squeeze(1).to(qkv.dtype)
         return x + self.project(mixed.transpose(1, 2)).view(B, C, H, W)
 
 
@@ -163,8 +195,8 @@ class UNet(nn.Module):
                 self.up.append(stage(current + skips.pop(), outputs, level, *resampling))
                 current = outputs
         self.last = nn.Sequential(
-            nn.GroupNorm(groups, current),
-            nn.SiLU(),
+            Norm(groups, current),
+            SiLU(),
             zeroed(nn.Conv2d(current, image_channels, 3, padding=1)),
         )
 
@@ -174,12 +206,12 @@ class UNet(nn.Module):
         Args:
             u: (B, copies * image_channels, H, W) floating images; H and W have to be multiples of
                 `2 ** (len(multipliers) - 1)`.
-            k: (B,) levels on the scale 0..K.
+            k: (B,) levels on the scale 0..K, on any device.
 
         Returns:
             (B, image_channels, H, W), of the type of `u` outside autocast.
         """
-        embedding = self.embed(level_embedding(k, self.channels).to(u.dtype))
+        embedding = self.embed(level_embedding(k.to(u.device), self.channels).to(u.dtype))
         x = self.first(u)
         skips = [x]
         for module in self.down:
@@ -204,10 +236,9 @@ def halve(channels: int, resample: str) -> nn.Module:
 
 
 def double(channels: int, resample: str) -> nn.Module:
-    nearest = nn.Upsample(scale_factor=2, mode="nearest")
     if resample == "pool":
-        return nearest
-    return nn.Sequential(nearest, nn.Conv2d(channels, channels, 3, padding=1))
+        return Double()
+    return nn.Sequential(Double(), nn.Conv2d(channels, channels, 3, padding=1))
 
 
 def zeroed(layer: nn.Module) -> nn.Module:

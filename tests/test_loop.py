@@ -3,7 +3,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from ihdm import loop
+from ihdm import batches, loop, losses
 from ihdm.heat import HeatEquation, blur_schedule
 from ihdm.pipeline import launching
 from ihdm.processes import InverseHeat
@@ -84,11 +84,11 @@ def test_the_average_is_the_exponential_one(process, images):
 
 def test_every_epoch_is_a_permutation_and_batches_cross_its_end():
     settings = train_settings()
-    seen = np.concatenate([loop.batch_indices(step, 7, settings) for step in range(14)])
+    seen = np.concatenate([batches.batch_indices(step, 7, settings) for step in range(14)])
     for epoch in seen.reshape(6, 7):
         assert sorted(epoch) == list(range(7))
     assert len({tuple(epoch) for epoch in seen.reshape(6, 7)}) > 1
-    assert len(loop.batch_indices(0, 2, settings)) == 3
+    assert len(batches.batch_indices(0, 2, settings)) == 3
 
 
 def test_the_rate_rises_stays_and_falls():
@@ -125,12 +125,12 @@ def test_a_loss_that_is_not_finite_ends_the_loop_before_the_weights_change(proce
 
 def test_flips_mirror_some_images_and_leave_the_others():
     u = torch.rand(64, 1, 4, 4)
-    result = loop.flipped(u, loop.flips(0, train_settings(batch=64)))
+    result = batches.flipped(u, batches.flips(0, train_settings(batch=64)))
     mirrored = sum(torch.equal(a, b.flip(-1)) for a, b in zip(result, u, strict=True))
     kept = sum(torch.equal(a, b) for a, b in zip(result, u, strict=True))
     assert mirrored + kept == 64
     assert 16 < mirrored < 48
-    assert not loop.flips(0, train_settings(batch=64, flips=False)).any()
+    assert not batches.flips(0, train_settings(batch=64, flips=False)).any()
 
 
 def whole_batch(**changes):
@@ -168,9 +168,50 @@ def test_shares_of_processes_are_the_whole_batch():
     for batch in (3, 5, 8):
         parts = []
         for Place.process_index in range(3):
-            parts += loop.passes(train_settings(batch=batch, images_per_pass=2), Place)
+            parts += batches.passes(train_settings(batch=batch, images_per_pass=2), Place)
         assert sorted(i for part in parts for i in range(batch)[part]) == list(range(batch))
         assert all(part.stop - part.start <= 2 for part in parts)
+
+
+def test_a_process_draws_the_noise_of_its_share_alone(process, images, monkeypatch):
+    class Place:
+        num_processes, process_index, device = 1, 0, torch.device("cpu")
+
+    settings, drawn = train_settings(batch=7), []
+    whole = batches.Batch.of(3, process, images, settings, Place)
+    monkeypatch.setattr(
+        torch, "randn", lambda *a, g=torch.randn, **k: drawn.append(0) or g(*a, **k)
+    )
+    Place.num_processes = 3
+    shares = []
+    for Place.process_index in range(3):
+        shares.append(batches.Batch.of(3, process, images, settings, Place))
+    assert len(drawn) == 7
+    for name in ("u_0", "mirrored", "k", "noise"):
+        assert torch.equal(torch.cat([getattr(b, name) for b in shares]), getattr(whole, name))
+    assert len({tuple(noise.flatten().tolist()) for noise in whole.noise}) == 7
+
+
+@pytest.mark.parametrize("size", [None, 2])
+def test_a_step_asks_the_device_for_numbers_once(process, images, size, monkeypatch):
+    settings = train_settings(batch=5, images_per_pass=size)
+    state = fresh(settings)
+    reports = loop.steps(process, state, images, settings, Accelerator(cpu=True))
+    next(reports)
+    reads = []
+    for name in ("item", "tolist", "cpu", "nonzero", "__bool__", "__float__", "__int__"):
+        real = getattr(torch.Tensor, name)
+
+        def counted(self, *arguments, name=name, real=real, **keywords):
+            reads.append(name)
+            return real(self, *arguments, **keywords)
+
+        monkeypatch.setattr(torch.Tensor, name, counted)
+    next(reports)
+    monkeypatch.undo()
+    # The average of torch then asks its counter twice, which is on the CPU with any device.
+    assert reads == ["tolist", "__bool__", "__bool__"]
+    assert state.ema.n_averaged.device.type == "cpu"
 
 
 def test_level_losses_of_an_idle_network_are_known(process, images):
@@ -183,7 +224,7 @@ def test_level_losses_of_an_idle_network_are_known(process, images):
             return torch.zeros_like(u)
 
     many = np.repeat(images[:1], 4000, axis=0)
-    losses = loop.level_losses(process, Idle(), many, torch.full((4000,), 3), seed=0)
+    found = losses.level_losses(process, Idle(), many, torch.full((4000,), 3), seed=0)
     u_0 = torch.from_numpy(images[:1]).float() / 255
     blur = (process.heat.blur(u_0, 3) - process.heat.blur(u_0, 2)).square().sum().item()
-    assert losses.mean().item() == pytest.approx(64 * 0.01**2 + blur, rel=0.02)
+    assert found.mean().item() == pytest.approx(64 * 0.01**2 + blur, rel=0.02)

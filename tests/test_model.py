@@ -67,7 +67,7 @@ def test_a_trained_model_has_the_settings_of_its_experiment(trained):
     model, experiment = Model.trained("mnist"), load().experiments["mnist"]
     assert model.process.K == experiment.process.K
     assert model.process.delta == experiment.sampling.delta
-    assert (model.seed, model.batch) == (experiment.sampling.seed, 64)
+    assert model.seed == experiment.sampling.seed
     assert model.images.shape == (64, 1, 28, 28)
     assert not model.network.training
     states = model.draw(2, levels=(model.process.K, 0))

@@ -81,7 +81,8 @@ def test_checkpointing_keeps_less_and_computes_more(committed):
     experiment = committed.experiments["photos"]
     whole = plan.plan(experiment, SHAPE)
     blocks = plan.plan(with_train(experiment, activation_checkpointing=True), SHAPE)
-    assert blocks.activations < 0.5 * whole.activations
+    # With the largest block, while it is computed again.
+    assert blocks.activations < 0.6 * whole.activations
     assert whole.training < blocks.training < 1.4 * whole.training
     half, full = (
         plan.plan(with_train(experiment, precision=p), SHAPE).activations

@@ -18,7 +18,7 @@ ROOMS = [
     {"settings"},
     {"data"},
     {"seeds", "heat", "gaussian", "processes", "linear_gaussian", "unet", "sampling"},
-    {"networks", "precision", "loop", "weights", "model"},
+    {"networks", "precision", "batches", "loop", "losses", "weights", "model"},
     {"figures", "results"},
     {"measures"},
     {"pipeline"},

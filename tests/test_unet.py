@@ -1,8 +1,13 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from ihdm.unet import UNet, level_embedding
+from ihdm.unet import Attention, UNet, level_embedding
 
 
 def small(**changes):
@@ -60,3 +65,65 @@ def test_checkpointing_activations_changes_no_output_and_no_gradient():
         output.square().sum().backward()
         found.append([output, *(p.grad for p in network.parameters())])
     assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
+
+
+def called(function, *arguments):
+    """The names of the operations that a function calls, below autograd."""
+
+    class Names(TorchDispatchMode):
+        def __torch_dispatch__(self, operation, types, arguments=(), keywords=None):
+            found.append(operation.overloadpacket.__name__)
+            return operation(*arguments, **(keywords or {}))
+
+    found = []
+    with Names():
+        function(*arguments)
+    return found
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_reaches_a_fused_kernel(dtype):
+    attention = Attention(16, 2).to(dtype)
+    names = called(attention, torch.rand(2, 16, 4, 4, dtype=dtype))
+    assert "_scaled_dot_product_flash_attention_for_cpu" in names
+    assert "bmm" not in names
+    assert "_softmax" not in names
+
+
+def kept_for_backward(device):
+    """Bytes by type that a network keeps for its backward pass in bfloat16, by a device's rules."""
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with FakeTensorMode(), torch.device(device):
+        network = UNet(1, 32, (1, 2), 1, (), groups=2, dropout=0.0)
+        # Attention, whose kernels differ between devices, is left out.
+        network.middle[1] = torch.nn.Identity()
+        inputs, levels = torch.zeros(64, 1, 16, 16), torch.ones(64)
+        # torch.autocast switches itself off for a device that is not there.
+        before = torch.get_autocast_dtype(device)
+        torch.set_autocast_dtype(device, torch.bfloat16)
+        torch.set_autocast_enabled(device, True)
+        torch.autocast_increment_nesting()
+        try:
+            with saved_tensors_hooks(keep, lambda tensor: tensor):
+                network(inputs, levels)
+        finally:
+            torch.autocast_decrement_nesting()
+            torch.clear_autocast_cache()
+            torch.set_autocast_enabled(device, False)
+            torch.set_autocast_dtype(device, before)
+    sizes = Counter()
+    for tensor in kept.values():
+        sizes[tensor.dtype] += tensor.untyped_storage().nbytes()
+    return sizes
+
+
+def test_both_kinds_of_device_keep_the_same_memory():
+    cpu, cuda = map(kept_for_backward, ("cpu", "cuda"))
+    assert cuda[torch.bfloat16] == pytest.approx(cpu[torch.bfloat16], rel=0.01)
+    # Inputs, parameters and statistics, which are small.
+    assert cuda[torch.float32] < 0.1 * cuda[torch.bfloat16]

@@ -77,7 +77,8 @@ def bias_at_zero(
         (C,) bias on the axes `pixels.opponent` of colour.
     """
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    u_0, k = to_unit(images).to(device), torch.full((len(images),), level, device=device)
+    u_0 = to_unit(images).to(device)
+    k = torch.full((1,), level, device=device).expand(len(images))
     noise = torch.randn(u_0.shape, generator=seeds.generator(seed, seeds.HELD_OUT, level))
     u_k, target = process.example(u_0, k, noise.to(device))
     error = to_modes(process.predict(network, u_k, k) - target)[..., 0, 0].mean(0).cpu()

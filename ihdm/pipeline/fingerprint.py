@@ -25,7 +25,7 @@ BOTH = (
     *("seeds", "pixels", "heat", "gaussian", "processes"),
     *("unet", "linear_gaussian", "networks", "precision"),
 )
-TRAINING = (*BOTH, "loop")
+TRAINING = (*BOTH, "batches", "loop")
 SAMPLES = (*BOTH, "sampling", "model")
 PUBLISHED = ("pipeline/published",)
 

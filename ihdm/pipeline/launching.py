@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ __all__ = [
 
 # To end a step and save a state in, of 2.4 GB for the paper's largest network.
 SECONDS_TO_STOP = 300
+SECONDS_BETWEEN_LOOKS = 1
 
 
 def wanted() -> int:
@@ -156,8 +158,18 @@ def requests_to_stop(parent: int | None) -> Iterator[Callable[[], bool]]:
         for number in (signal.SIGINT, signal.SIGTERM)
     }
 
+    looked = time.monotonic()
+
+    def asked() -> bool:
+        # A walk through the table of processes takes longer than a step of a small network.
+        nonlocal looked
+        if received or time.monotonic() - looked < SECONDS_BETWEEN_LOOKS:
+            return bool(received)
+        looked = time.monotonic()
+        return orphaned(parent)
+
     try:
-        yield lambda: bool(received) or orphaned(parent)
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

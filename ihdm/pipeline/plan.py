@@ -7,24 +7,28 @@ content (torch's fake ones): nothing is allocated. Memory for each device is the
     buffers to share gradients in, with several devices              4 bytes a parameter
     copies of the weights in bfloat16, if it is used                 as counted
     tensors that one pass keeps for its backward pass                as counted, for each image
+    with activation checkpointing, those of the largest block        as counted, likewise
 
 to which come the device's own libraries and buffers. Hours follow from a throughput measured on one
 device, which training shows as images/s.
 """
 
 import argparse
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ihdm import networks, settings
 from ihdm.precision import Autocast
 from ihdm.project import ProjectError, exit_on_error
 from ihdm.settings import Experiment, Params
+from ihdm.unet import Stage, UNet
 
 __all__ = ["Plan", "plan"]
 
@@ -42,7 +46,8 @@ class Plan(NamedTuple):
         training: those of the forward and backward pass for one image.
         weights: bytes of weights, gradients, moments and average, on each device.
         copies: bytes of the weights in bfloat16, kept for the backward pass.
-        activations: bytes kept for the backward pass, for one image.
+        activations: bytes kept for the backward pass, for one image; with activation checkpointing,
+            with those of the largest block, while it is computed again.
     """
 
     parameters: int
@@ -84,32 +89,64 @@ class Counted(NamedTuple):
     kept: int
 
 
-def counted(experiment: Experiment, shape: tuple[int, int, int], images: int) -> Counted:
-    kept = {}
+class Keeping(saved_tensors_hooks):
+    """Counts the memory that operations keep for the backward pass."""
 
-    def keep(tensor: Tensor) -> Tensor:
+    def __init__(self) -> None:
+        self.kept: dict[int, Tensor] = {}
+        super().__init__(self.keep, lambda tensor: tensor)
+
+    def keep(self, tensor: Tensor) -> Tensor:
         # Parameters are there anyway, and views share their memory.
         if not (tensor.is_leaf and tensor.requires_grad):
-            kept[tensor.untyped_storage()._cdata] = tensor
+            self.kept[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return sum(tensor.untyped_storage().nbytes() for tensor in self.kept.values())
+
+
+def largest_block(network: UNet, run: Callable[[], object]) -> int:
+    """Bytes that the block with the most of them keeps for its own backward pass."""
+    counts: list[Keeping] = []
+
+    def before(*_: object) -> None:
+        counts.append(Keeping())
+        counts[-1].__enter__()
+
+    for stage in network.modules():
+        if isinstance(stage, Stage):
+            stage.register_forward_pre_hook(before)
+            stage.register_forward_hook(lambda *_: counts[-1].__exit__())
+    network.activation_checkpointing = False
+    run()
+    return max(count.size for count in counts)
+
+
+def counted(experiment: Experiment, shape: tuple[int, int, int], images: int) -> Counted:
     train = experiment.train
     if train.precision == "auto":
         train = train.model_copy(update={"precision": "bfloat16"})
-    with FakeTensorMode(), FlopCounterMode(display=False) as operations:
+    with FakeTensorMode():
         network = networks.unet(experiment, shape[0])
         f = Autocast(network, train, torch.device("cpu"))
-        with saved_tensors_hooks(keep, lambda tensor: tensor):
-            inputs = torch.zeros(images, network.first.in_channels, *shape[1:])
-            loss = f(inputs, torch.ones(images)).square().sum()
-        forward = operations.get_total_flops()
-        loss.backward()
-    return Counted(
-        sum(p.numel() for p in network.parameters()),
-        forward,
-        operations.get_total_flops(),
-        sum(tensor.untyped_storage().nbytes() for tensor in kept.values()),
-    )
+        inputs = torch.zeros(images, network.first.in_channels, *shape[1:])
+        levels = torch.ones(images)
+        # Operations inside fused attention are not counted, and memory is that of fused attention.
+        with FlopCounterMode(display=False) as operations, sdpa_kernel(SDPBackend.MATH):
+            loss = f(inputs, levels).square().sum()
+            forward = operations.get_total_flops()
+            loss.backward()
+        keeping = Keeping()
+        with keeping:
+            f(inputs, levels).square().sum()
+        kept = keeping.size
+        if train.activation_checkpointing:
+            kept += largest_block(network, lambda: f(inputs, levels))
+    both = operations.get_total_flops()
+    return Counted(sum(p.numel() for p in network.parameters()), forward, both, kept)
 
 
 def data_of(name: str, params: Params) -> str:

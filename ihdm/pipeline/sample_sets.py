@@ -69,22 +69,19 @@ def run(name: str, count: int, parent: int | None = None) -> list[Path]:
         return paths
     accelerator = launching.accelerator()
     model = Model.trained(name)
-    size = min(PART, model.batch)
     numbers = range(accelerator.process_index, len(paths), accelerator.num_processes)
     missing = [number for number in numbers if not paths[number].is_file()]
     is_main, ranks = accelerator.is_main_process, accelerator.num_processes
     if is_main:
         print(f"{name}: samples in {len(paths)} files, processes: {ranks}", flush=True)
     with (
-        launching.memory_explained(name, size),
+        launching.memory_explained(name, min(PART, model.network.at_once)),
         progress.bar(len(missing), f"drawing from {name}", "file", shown=is_main) as bar,
     ):
         for number in missing:
             if launching.orphaned(parent):
                 raise KeyboardInterrupt
-            end = (number + 1) * PART
-            passes = [range(i, min(i + size, end)) for i in range(number * PART, end, size)]
-            save(paths[number], np.concatenate([model.draw_bytes(samples) for samples in passes]))
+            save(paths[number], model.draw_bytes(range(number * PART, (number + 1) * PART)))
             bar.update()
     return paths
 

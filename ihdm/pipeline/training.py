@@ -26,6 +26,7 @@ from ihdm import loop, progress, settings, weights
 from ihdm.data import datasets
 from ihdm.data.datasets import Images
 from ihdm.loop import Row
+from ihdm.losses import held_out_loss
 from ihdm.pipeline import checkpoints, fingerprint, launching, published
 from ihdm.precision import Autocast
 from ihdm.project import ProjectError, exit_on_error, replacing, root
@@ -114,7 +115,7 @@ def take(experiment: Experiment, images: Images, folder: Path, accelerator: Acce
     row: Row = {
         "step": published.steps(path),
         "training": None,
-        "held_out": loop.held_out_loss(process, network, images.tune, train),
+        "held_out": held_out_loss(process, network, images.tune, train.seed),
         "learning_rate": train.learning_rate,
     }
     finish(folder, state.network, [row])
@@ -155,14 +156,13 @@ def train(
     if main:
         print(f"{name}: {first}, processes: {accelerator.num_processes}", flush=True)
     average = Autocast(state.average, budget, device)
-    reports = loop.steps(process, state, images.train, budget, accelerator)
     largest = max(part.stop - part.start for part in loop.passes(budget, accelerator))
     with (
         launching.memory_explained(name, largest),
         launching.requests_to_stop(parent) as stop,
         progress.bar(budget.steps, f"training {name}", initial=state.step, shown=main) as bar,
     ):
-        for report in reports:
+        for report in loop.steps(process, state, images.train, budget, accelerator, stop):
             if not math.isfinite(report.loss):
                 good = next(checkpoints.states(folder), None)
                 raise ProjectError(
@@ -171,31 +171,22 @@ def train(
                 )
             if report.step % budget.log_every == 0 or report.step == budget.steps:
                 if main:
-                    held_out = loop.held_out_loss(process, average, images.tune, budget)
+                    held_out = held_out_loss(process, average, images.tune, budget.seed)
                     state.log(report, held_out)
                 state.pending.clear()
             # Saved before anything is written: the reader of the log may be gone.
-            stopping = anywhere(stop(), accelerator)
-            if main and (stopping or report.step % budget.checkpoint_every == 0):
+            if main and (report.stop or report.step % budget.checkpoint_every == 0):
                 checkpoints.save_state(folder, report.step, state.state_dict())
             rate = (bar.format_dict["rate"] or 0) * budget.batch
             bar.set_postfix_str(f"loss {report.loss:.3f}, {rate:.0f} images/s", refresh=False)
             bar.update()
-            if stopping:
+            if report.stop:
                 accelerator.wait_for_everyone()
                 if main:
                     print(f"\n{name}: stopped at step {report.step}; the same command goes on")
                 raise KeyboardInterrupt
     if main:
         finish(folder, state.average, state.history)
-
-
-def anywhere(asked: bool, accelerator: Accelerator) -> bool:
-    """Whether any of the processes is asked to stop, since all have to do so at the same step."""
-    if accelerator.num_processes == 1:
-        return asked
-    flag = torch.tensor(float(asked), device=accelerator.device)
-    return accelerator.reduce(flag, "sum").item() > 0
 
 
 @contextmanager

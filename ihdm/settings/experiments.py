@@ -105,6 +105,7 @@ class Train(Settings):
         "images_per_pass",
         "activation_checkpointing",
         "channels_last",
+        "compile",
     )
     published: str | None = None
     steps: PositiveInt
@@ -112,6 +113,7 @@ class Train(Settings):
     images_per_pass: PositiveInt | None = None
     activation_checkpointing: bool = False
     channels_last: bool = True
+    compile: bool = False
     learning_rate: PositiveFloat
     warmup: NonNegativeInt
     cooldown: NonNegativeInt
