@@ -52,7 +52,7 @@ def cases() -> Iterator[tuple[str, int, Callable[[], object]]]:
         start = model.starts(SAMPLES)
 
         def draw(model: Model = model, start: torch.Tensor = start) -> object:
-            return model.draw(SAMPLES, start=start, k=STEPS, batch=SAMPLES)
+            return list(model.steps(range(SAMPLES), start, k=STEPS))
 
         yield f"drawing step, {name}, {SAMPLES} samples", STEPS, draw
     u = torch.from_numpy(images.train[:256]) / 255
