@@ -35,6 +35,7 @@ setup: .venv/ready
 	@touch $@
 
 repro: setup
+	python -m ihdm.pipeline.lockfile
 	dvc repro
 
 digits: setup

@@ -7,7 +7,7 @@ An undisturbed run gives the results to compare with. There are two kinds of dri
 - `--runs`: the whole pipeline runs from nothing and is killed five times at random moments.
 
 The signal is SIGKILL, in turn to `dvc` with what shares its process group, which orphans the kernel
-and a training, or to everything below it. After `dvc repro` every byte has to be as undisturbed:
+and a training, or to everything below it. After `make repro` every byte has to be as undisturbed:
 metrics, figures, executed notebooks, and `dvc.lock`, which names the hashes of weights and samples.
 
 It takes an hour and is no part of the default test run.
@@ -35,6 +35,9 @@ KILLS_OF_A_RUN = 5
 
 
 def started(project, *arguments):
+    # As `make repro` does.
+    mend = [sys.executable, "-m", "ihdm.pipeline.lockfile"]
+    subprocess.run(mend, cwd=project, env=os.environ | {"PYTHONPATH": str(project)}, check=True)
     return subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro", *arguments],
         cwd=project,
