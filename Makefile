@@ -1,6 +1,6 @@
 # `make` lists the targets. PYTHON=/path/to/python chooses the interpreter for .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check digits lab page compare clean
+.PHONY: help setup mend repro test check digits lab page compare clean
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3 python,$(if $(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes),$(p))))
@@ -34,11 +34,14 @@ setup: .venv/ready
 	fi
 	@touch $@
 
-repro: setup
-	python -m ihdm.pipeline.lockfile
+# Before each `dvc repro`, which stops at a lock file that was cut off.
+mend: setup
+	@python -m ihdm.pipeline.lockfile
+
+repro: mend
 	dvc repro
 
-digits: setup
+digits: mend
 	dvc repro samples@mnist
 
 test: setup
@@ -52,7 +55,7 @@ check: setup
 lab: setup
 	jupyter lab --notebook-dir=notebooks
 
-page: setup
+page: mend
 	dvc repro page
 	python -m http.server --bind 127.0.0.1 --directory site 8000
 

@@ -21,14 +21,14 @@ def test_whole_entries_of_a_lock_that_was_cut_off_are_kept(lock, capsys):
     whole, text = stages(lock), lock.read_text()
     damaged = 0
     for start in range(1000, len(text), len(text) // 10):
-        # After a key, where a reader finds no value.
+        # Right after a key, so that the key has no value.
         cut = text.find(":\n", start) + 1 or start
         lock.write_text(text[:cut])
         damaged += not lockfile.intact(text[:cut])
         before = text[:cut].count("\n    cmd: ")
         lockfile.mend(lock.parent)
         kept = stages(lock)
-        # The last entry may be cut at a place where it is still an entry, of other hashes.
+        # An entry that is cut inside a hash is still one that DVC reads.
         assert before - 1 <= len(kept) <= before
         complete = list(kept)[:-1]
         assert all(kept[name] == whole[name] for name in complete)

@@ -1,4 +1,4 @@
-"""Mends dvc.lock after a kill: `python -m ihdm.pipeline.lockfile`, which `make repro` runs first.
+"""Mends dvc.lock after a kill: `python -m ihdm.pipeline.lockfile`, which `make` runs first.
 
 DVC writes dvc.lock in place after every stage. If it is killed meanwhile, the file is cut off, and
 `dvc repro` stops at it. Its whole entries are kept; the stages of the others run again.
@@ -24,9 +24,9 @@ def mend(project: Path) -> None:
         project: the project's folder.
     """
     lock = project / "dvc.lock"
-    if not lock.exists() or intact(lock.read_text(errors="replace")):
+    if not lock.exists() or intact(text := lock.read_text(errors="replace")):
         return
-    head, *entries = re.split(r"(?m)^(?=  \S)", lock.read_text(errors="replace"))
+    head, *entries = re.split(r"(?m)^(?=  \S)", text)
     counts = range(len(entries), 0, -1)
     kept = next((n for n in counts if intact(head + "".join(entries[:n]))), 0)
     print(f"dvc.lock was cut off when DVC was killed: {kept} of its entries are whole")
