@@ -7,15 +7,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scipy import stats
-
 from ihdm.data.datasets import Images
 from ihdm.project import ProjectError, root
 from ihdm.settings import Experiment, Train
 
-__all__ = ["TRAINED", "Trial", "advantage", "best", "differences", "file", "recorded", "summary"]
+__all__ = [
+    "Trial",
+    "best",
+    "differences",
+    "file",
+    "lines",
+    "recorded",
+    "summary",
+]
 
-TRAINED = ("process", "network", "train")
 # Settings that hardly change the result of a training, or are meant to differ in its repetitions.
 ASIDE = {"train.seed", "train.log_every", *(f"train.{key}" for key in Train.WITHOUT_EFFECT)}
 
@@ -36,13 +41,22 @@ def recorded(images: Images) -> list[Trial]:
     Raises:
         ProjectError: the log is damaged; the message names the line.
     """
-    path, trials = file(), []
+    return [trial for trial in lines(file()) if trial["data"] == images.fingerprint]
+
+
+def lines(path: Path) -> list[Trial]:
+    """The lines of a file of JSON lines; none if there is no such file.
+
+    Raises:
+        ProjectError: a line is damaged; the message names it.
+    """
+    read: list[Trial] = []
     for number, line in enumerate(path.read_text().splitlines() if path.is_file() else [], 1):
         try:
-            trials.append(json.loads(line))
+            read.append(json.loads(line))
         except json.JSONDecodeError as error:
             raise ProjectError(f"{path}, line {number}, is damaged ({error}): delete it") from None
-    return [trial for trial in trials if trial["data"] == images.fingerprint]
+    return read
 
 
 def differences(trial: Trial, experiment: Experiment) -> dict[str, Any]:
@@ -55,8 +69,12 @@ def differences(trial: Trial, experiment: Experiment) -> dict[str, Any]:
     Returns:
         Path of the key -> the trial's value; None if the trial is older than the setting.
     """
-    theirs = {f"{part}.{key}": v for part in TRAINED for key, v in trial[part].items()}
-    ours = {key: v for key, v in experiment.flat().items() if key.partition(".")[0] in TRAINED}
+    theirs = {f"{part}.{key}": v for part in Experiment.TRAINED for key, v in trial[part].items()}
+    ours = {
+        key: v
+        for key, v in experiment.flat().items()
+        if key.partition(".")[0] in Experiment.TRAINED
+    }
     every = [key for key in (ours | theirs) if key not in ASIDE]
     return {k: theirs.get(k) for k in every if k not in ours or theirs.get(k) != ours[k]}
 
@@ -99,33 +117,6 @@ def best(trials: list[Trial]) -> list[Trial]:
     """
     lowest: dict[str, Trial] = {}
     for trial in trials:
-        key = json.dumps([trial[part] for part in TRAINED], sort_keys=True)
+        key = json.dumps([trial[part] for part in Experiment.TRAINED], sort_keys=True)
         lowest[key] = min(trial, lowest.get(key, trial), key=lambda each: each["kid"])
     return sorted(lowest.values(), key=lambda trial: trial["kid"])
-
-
-def advantage(better: Experiment, worse: Experiment, trials: list[Trial]) -> dict[str, float]:
-    """By how much the KID of one experiment is below that of another, over training seeds.
-
-    Args:
-        better: the first experiment.
-        worse: the second.
-        trials: recorded trials; those with the settings of either experiment count.
-
-    Returns:
-        `difference` of the means over seeds, `half_interval` of its 95 % interval (Welch's t; 0
-        if there are fewer than two seeds) and the smaller number of `seeds`.
-    """
-    seeds = []
-    for experiment in (better, worse):
-        delta, sigma = experiment.sampling.delta, getattr(experiment.process, "sigma", None)
-        own = [t for t in trials if not differences(t, experiment)]
-        own = [t for t in own if delta is None or abs(t["delta"] * sigma - delta) < 1e-9]
-        seeds.append({t["train"]["seed"]: t["kid"] for t in own})
-    first, second = (list(kids.values()) for kids in seeds)
-    fewest = min(len(first), len(second))
-    if fewest < 2:
-        return {"difference": 0.0, "half_interval": 0.0, "seeds": fewest}
-    test = stats.ttest_ind(second, first, equal_var=False)
-    low, high = map(float, test.confidence_interval())
-    return {"difference": (low + high) / 2, "half_interval": (high - low) / 2, "seeds": fewest}

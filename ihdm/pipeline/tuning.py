@@ -20,36 +20,14 @@ from ihdm.data import datasets
 from ihdm.data.datasets import Images
 from ihdm.measures import classifier, fidelity
 from ihdm.measures.features import features, features_of_draws
-from ihdm.measures.trials import TRAINED, Trial, file
+from ihdm.measures.trials import Trial, file
 from ihdm.model import Model
 from ihdm.project import ProjectError, exit_on_error
 from ihdm.settings import Experiment
 
-__all__ = ["changed", "trained", "trial"]
+__all__ = ["trained", "trial"]
 
 BOOTSTRAPS = 200
-
-
-def changed(experiment: Experiment, changes: dict[str, Any]) -> Experiment:
-    """An experiment with other values.
-
-    Args:
-        experiment: the validated description.
-        changes: path of a key of process, network or train, as `train.batch`, and its new value.
-
-    Raises:
-        ProjectError: a key does not exist, or a value is not valid.
-    """
-    description = experiment.model_dump(mode="json")
-    for path, value in changes.items():
-        section, _, key = path.partition(".")
-        if section not in TRAINED or key not in description[section]:
-            raise ProjectError(f"a trial cannot change '{path}': there is no such setting")
-        description[section][key] = value
-    try:
-        return Experiment.model_validate_json(json.dumps(description))
-    except ValueError as error:
-        raise ProjectError(str(error)) from None
 
 
 def trained(experiment: Experiment, images: Images) -> Model:
@@ -93,7 +71,7 @@ def trial(name: str, changes: dict[str, Any], factors: list[float], samples: int
 
     Args:
         name: an experiment that is switched on.
-        changes: see `changed`.
+        changes: path of a key, as `train.batch`, and its new value.
         factors: values of delta in units of sigma, for inverse heat dissipation.
         samples: how many to draw at each delta.
 
@@ -106,7 +84,10 @@ def trial(name: str, changes: dict[str, Any], factors: list[float], samples: int
             the features are missing, or the training diverged.
     """
     experiment, data = settings.load().experiment(name)
-    experiment = changed(experiment, changes)
+    try:
+        experiment = experiment.changed(changes)
+    except ValueError as error:
+        raise ProjectError(f"a trial of {name}: {error}") from None
     images = datasets.load(data)
     deltas = at_deltas(experiment, factors)
     reference = features(images.tune, "digits")
@@ -115,7 +96,7 @@ def trial(name: str, changes: dict[str, Any], factors: list[float], samples: int
     about = {
         "experiment": name,
         "data": images.fingerprint,
-        **experiment.model_dump(mode="json", include=set(TRAINED)),
+        **experiment.model_dump(mode="json", include=set(Experiment.TRAINED)),
         "features": classifier.digest(),
         "device": model.device.type,
         "seconds": round(time.monotonic() - began),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ihdm.settings.data import Digits
-from ihdm.settings.experiments import AnyProcess, InverseHeatProcess
+from ihdm.settings.experiments import AnyProcess, Experiment, InverseHeatProcess
 from ihdm.settings.notebooks import DensityNotebook, ExperimentsNotebook, Kind
 from ihdm.settings.params import Params
 
@@ -21,6 +21,7 @@ def problems(params: Params) -> Iterator[str]:
         yield from _of_run(params, name, data)
     yield from _of_delta(params)
     yield from _of_features(params)
+    yield from _of_repeated(params)
     for section, notebook in params.notebooks:
         if isinstance(notebook, ExperimentsNotebook):
             yield from _of_experiments(params, f"notebooks.{section}", notebook)
@@ -67,6 +68,20 @@ def _of_features(params: Params) -> Iterator[str]:
         digits = params.data.get(name)
         if digits and not (isinstance(digits, Digits) and digits.shape[0] == 1):
             yield f"digit_features.data: has to be grey digits with labels, which '{name}' is not"
+
+
+def _of_repeated(params: Params) -> Iterator[str]:
+    """Whether the experiments of repeated trainings exist and their changes are valid."""
+    for name, repetition in getattr(params.repeated, "trainings", {}).items():
+        key = f"repeated.trainings.{name}"
+        experiment = params.experiments.get(repetition.of)
+        if repetition.of not in params.experiments:
+            yield f"{key}.of: there is no experiment '{repetition.of}' under `experiments`"
+        elif isinstance(experiment, Experiment):
+            try:
+                experiment.changed(repetition.changes)
+            except ValueError as error:
+                yield f"{key}.changes: {error}"
 
 
 def _of_experiments(params: Params, section: str, notebook: ExperimentsNotebook) -> Iterator[str]:

@@ -1,6 +1,8 @@
 """The experiments of params.yaml; the names are those of Tables 1 and 2."""
 
+import json
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -152,6 +154,8 @@ class InceptionFid(Settings):
 class Experiment(Settings):
     """One model: a process, a network, how to train it and how to draw from it."""
 
+    # The sections that decide the result of a training.
+    TRAINED: ClassVar[tuple[str, ...]] = ("process", "network", "train")
     process: AnyProcess
     network: Network
     train: Train
@@ -183,6 +187,23 @@ class Experiment(Settings):
     def numbers(self) -> dict[str, Any]:
         """The process and its delta, as `processes.make` takes them."""
         return {**self.process.model_dump(), "delta": self.sampling.delta}
+
+    def changed(self, changes: Mapping[str, Any]) -> "Experiment":
+        """The same experiment with other values of process, network or train.
+
+        Args:
+            changes: path of a key, as `train.batch`, and its new value.
+
+        Raises:
+            ValueError: a key does not exist, or a value is not valid.
+        """
+        description = self.model_dump(mode="json")
+        for path, value in changes.items():
+            section, _, key = path.partition(".")
+            if section not in self.TRAINED or key not in description[section]:
+                raise ValueError(f"cannot change '{path}': there is no such setting")
+            description[section][key] = value
+        return Experiment.model_validate_json(json.dumps(description))
 
     def flat(self) -> dict[str, Any]:
         """Every value under the path of its key, as `train.batch`."""

@@ -276,6 +276,10 @@ class Claims(Notebook):
     additivity: PositiveFloat
     flat: Share
     near_sigma: PositiveFloat
+    brightness: Share
+    classes: Share
+    levels: Share
+    robust: PositiveFloat
 
 
 class Notebooks(Settings):

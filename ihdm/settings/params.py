@@ -10,6 +10,7 @@ from ihdm.settings.base import Settings
 from ihdm.settings.data import DataSet
 from ihdm.settings.experiments import AnyProcess, Experiment
 from ihdm.settings.notebooks import Notebooks
+from ihdm.settings.repeated import Repeated
 
 
 class Machine(Settings):
@@ -34,6 +35,7 @@ class Params(Settings):
     data: Annotated[dict[str, DataSet], AfterValidator(MappingProxyType)]
     experiments: Annotated[dict[str, Experiment], AfterValidator(MappingProxyType)]
     digit_features: DigitFeatures
+    repeated: Repeated
     notebooks: Notebooks
 
     def experiment(self, name: str) -> tuple[Experiment, str]:

@@ -1,0 +1,27 @@
+"""The trainings that verdicts compare, each with several seeds."""
+
+from types import MappingProxyType
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, NonNegativeInt
+
+from ihdm.settings.base import AtLeastThree, Distinct, Settings
+
+
+class Repetition(Settings):
+    """One training: an experiment with some settings changed, as `train.steps: 500`.
+
+    If it is `untrained`, the best linear step takes the place of a trained network.
+    """
+
+    of: str
+    untrained: bool = False
+    changes: dict[str, int | float | str | None] = Field(default_factory=dict)
+
+
+class Repeated(Settings):
+    """The trainings, their seeds, and how many samples of each are measured."""
+
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), Distinct]
+    samples: AtLeastThree
+    trainings: Annotated[dict[str, Repetition], AfterValidator(MappingProxyType)]
