@@ -14,7 +14,7 @@ from ihdm.measures import trials
 from ihdm.project import root
 from ihdm.settings import Experiment, Params
 
-__all__ = ["Line", "append", "described", "file", "lines", "matches", "trainings"]
+__all__ = ["Line", "append", "by_sigma", "described", "file", "lines", "matches", "trainings"]
 
 Line = dict[str, Any]
 
@@ -107,3 +107,31 @@ def trainings(
         if line["features"] == most:
             by_seed[name][line["train"]["seed"]] = line["statistics"]
     return {name: [own[seed] for seed in sorted(own)] for name, own in by_seed.items()}
+
+
+def by_sigma(params: Params, images: Images) -> dict[float, list[dict[str, float]]]:
+    """The trainings of the record that differ in the training noise sigma alone.
+
+    They are those that change `process.sigma`, and the ones with the same other changes.
+
+    Args:
+        params: the settings.
+        images: the prepared data.
+
+    Returns:
+        sigma, rising -> the statistics of each training; empty if there is none yet.
+    """
+    every = params.repeated.trainings
+    found = trainings(params, images, lines())
+
+    def aside(name: str) -> tuple[str, tuple[tuple[str, Any], ...]]:
+        others = {k: v for k, v in every[name].changes.items() if k != "process.sigma"}
+        return every[name].of, tuple(sorted(others.items()))
+
+    families = {aside(name) for name in every if "process.sigma" in every[name].changes}
+    sigmas = {
+        described(params, name)[0].numbers["sigma"]: found[name]
+        for name in every
+        if aside(name) in families
+    }
+    return dict(sorted(sigmas.items()))

@@ -17,6 +17,7 @@ __all__ = [
     "differences",
     "file",
     "lines",
+    "listing",
     "recorded",
     "summary",
 ]
@@ -120,3 +121,27 @@ def best(trials: list[Trial]) -> list[Trial]:
         key = json.dumps([trial[part] for part in Experiment.TRAINED], sort_keys=True)
         lowest[key] = min(trial, lowest.get(key, trial), key=lambda each: each["kid"])
     return sorted(lowest.values(), key=lambda trial: trial["kid"])
+
+
+def listing(trials: list[Trial], experiment: Experiment) -> list[dict[str, Any]]:
+    """Each training of a log as a row of a table, the lowest KID first.
+
+    Args:
+        trials: recorded trials of one experiment.
+        experiment: the description to compare with.
+
+    Returns:
+        `changes` against the experiment, `seed`, the best `delta` in units of sigma, and `KID`.
+    """
+    rows = []
+    for trial in best(trials):
+        changes = differences(trial, experiment).items()
+        rows.append(
+            {
+                "changes": ", ".join(f"{key.partition('.')[2]} {value}" for key, value in changes),
+                "seed": trial["train"]["seed"],
+                "delta / sigma": trial["delta"],
+                "KID": f"{trial['kid']:.3f} ± {trial['kid_half']:.3f}",
+            }
+        )
+    return rows
