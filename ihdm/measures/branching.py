@@ -26,8 +26,7 @@ def spread(
         share -> the standard deviation of the endings of a sequence, root mean square over pixels,
         averaged over sequences, in units of the pixel range; and half of its 95 % interval.
     """
-    K = model.process.K
-    levels = {share: max(1, round(share * K)) for share in shares}
+    levels = {share: model.process.level(share) for share in shares}
     states = model.draw(sequences, levels=set(levels.values()))
     spreads = {}
     for share, k in levels.items():

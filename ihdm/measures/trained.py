@@ -74,7 +74,7 @@ def of_gradients(model: Model, images: Images) -> Statistics:
     pixel = u_0.shape[2] // 2, u_0.shape[3] // 2
     shapes = []
     for share in END:
-        k = max(1, round(share * model.process.K))
+        k = model.process.level(share)
         noise = torch.randn(u_0.shape, generator=seeds.generator(model.seed, seeds.HELD_OUT, k))
         gradient = gradients.forward_gradient(model, u_0, k, noise, pixel)[1]
         shapes.append(gradients.shape(gradient, pixel))
