@@ -1,13 +1,14 @@
 """The ledger: each claim of the papers with its test, our value, and the verdict of a rule.
 
-A claim names its test and the notebook that measures it; `rules` judges.
+A claim names its test and the chapter that measures it. `rules` judges by the metrics of that
+chapter's notebook, `comparisons` by repeated trainings; both use the verdicts of `verdicts`.
 """
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from ihdm.measures import rules
-from ihdm.measures.rules import Judged, Metrics
+from ihdm.measures import comparisons, rules
+from ihdm.measures.verdicts import Judged, Metrics, Trainings
 from ihdm.settings import Notebooks
 
 __all__ = ["CLAIMS", "NOTEBOOKS", "Claim", "Judged", "ledger"]
@@ -20,33 +21,84 @@ class Claim(NamedTuple):
         place: its place in the paper.
         claim: its sentence.
         test: the statistic and its threshold, with thresholds as fields of `s`.
-        notebook: the notebook whose metrics it reads.
+        notebook: the chapter that measures it.
         judge: (metrics of that notebook, settings of all notebooks) -> the verdict.
+        repeated: whether `judge` takes the statistics of repeated trainings instead of metrics.
     """
 
     place: str
     claim: str
     test: str
     notebook: str
-    judge: Callable[[Metrics, Notebooks], Judged]
+    judge: Callable[..., Judged]
+    repeated: bool = False
+
+
+def repeated(
+    place: str,
+    claim: str,
+    test: str,
+    notebook: str,
+    judge: Callable[[Trainings, Notebooks], Judged],
+) -> Claim:
+    """A claim that repeated trainings decide."""
+    return Claim(place, claim, test, notebook, judge, repeated=True)
 
 
 CLAIMS = (
-    Claim(
+    repeated(
         "App. C.3, Fig. 13a",
         "Trained without noise, the model completely fails",
-        "spread of samples over that of digits, without and with noise in sampling: "
-        "both above {s.sigma_zero.blown_up:g}",
+        "contrast of samples over that of digits, with and without sampling noise: above "
+        "{s.sigma_zero.blown_up:g} in every training",
         "08-sigma-zero",
-        rules.fails_without_noise,
+        comparisons.fails_without_noise,
     ),
-    Claim(
+    repeated(
         "App. C.3, Fig. 13b",
         "Its input gradients have the opposite sign",
-        "share of images with opposite signs next to the pixel, averaged over levels: "
-        "above {s.sigma_zero.opposite:.0%}",
+        "images whose gradient is negative next to the pixel: above "
+        "{s.sigma_zero.opposite:.0%} without training noise, and as few with it",
         "08-sigma-zero",
-        rules.signs_flip,
+        comparisons.signs_flip,
+    ),
+    repeated(
+        "Sec. 4",
+        "sigma = 0.01 is a fairly robust value",
+        "mean KID of sigma = 0.005, 0.01 and 0.02: largest below {s.claims.robust:g} times the "
+        "smallest",
+        "08-sigma-zero",
+        comparisons.robust_to_sigma,
+    ),
+    repeated(
+        "Sec. 3.2",
+        "The skip connection u_k + f(u_k) seems to stabilise training",
+        "a training without the skip",
+        "02-training",
+        comparisons.skip_stabilises,
+    ),
+    repeated(
+        "Sec. 4, Fig. 5a",
+        "A sample keeps the average colour of its start",
+        "correlation of the mean of samples with that of their starts: above "
+        "{s.claims.brightness:g}",
+        "03-samples",
+        comparisons.brightness_kept,
+    ),
+    repeated(
+        "Sec. 4, Fig. 5b",
+        "Sequences that split early end further apart than those that split late",
+        "standard deviation of the endings: larger for a split at 90 % of the levels than at 10 %",
+        "03-samples",
+        comparisons.early_splits_change_more,
+    ),
+    repeated(
+        "ours",
+        "The ten digits are drawn as often as they occur",
+        "total variation distance of the classes of samples from those of test digits: below "
+        "{s.claims.classes:g}",
+        "13-fid-tables",
+        comparisons.digits_equally_often,
     ),
     Claim(
         "Sec. 4, Fig. 6",
@@ -58,17 +110,16 @@ CLAIMS = (
     ),
     Claim(
         "Sec. 4, Fig. 6",
-        "Images degenerate into noise after about 1.3 sigma",
-        "power of fine detail over that of digits at {s.noise_scale.slopes[2]:g} sigma: "
-        "over {s.noise_scale.degenerate:g}",
+        "Images start to degenerate into noise after about 1.3 sigma",
+        "rise of KID from {s.noise_scale.near:g} to {s.noise_scale.beyond:g} sigma: above 0",
         "07-noise-scale",
         rules.noise_sets_in,
     ),
     Claim(
         "Sec. 4, Fig. 6",
-        "Without sampling noise the model does nothing but sharpen its start",
-        "correlation of the blurred sample with an early state: above {s.claims.sharpens:g}, and "
-        "above that with noise",
+        "Without sampling noise the model mainly sharpens its start",
+        "correlation of a sample with its state at a level with detail: above "
+        "{s.claims.sharpens:g}; its fine detail has less power than that of digits",
         "07-noise-scale",
         rules.only_sharpens,
     ),
@@ -96,30 +147,37 @@ CLAIMS = (
         rules.colour_and_shape,
     ),
     Claim(
+        "Sec. 4",
+        "Samples in colour keep the average colour of their start",
+        "correlation of mean colours, over channels: above {s.claims.brightness:g}",
+        "09-colour-and-shape",
+        rules.mean_colour_kept,
+    ),
+    repeated(
         "Sec. 4, Figs. 7b and 26-28",
         "Interpolations are smoother than those of a diffusion model",
-        "largest jump and length of {s.interpolation.pairs} paths, paired: both smaller",
+        "largest jump and length of 41-point paths: both smaller",
         "10-interpolation",
-        rules.smoother,
+        comparisons.smoother,
     ),
-    Claim(
+    repeated(
         "Sec. 4, Fig. 8",
         "Input gradients are circular and local, those of a diffusion model less so",
-        "share explained by distance and radius of 90 % of the energy, paired: larger and smaller",
+        "fraction of the energy that distance explains: larger; radius of 90 % of it: smaller",
         "11-input-gradients",
-        rules.local_gradients,
+        comparisons.local_gradients,
     ),
     Claim(
         "App. D.4, Figs. 30-32",
         "Samples are not copies of training images",
-        "share nearer than the nearest 5 % of new digits: not larger; samples not too far",
+        "fraction nearer than the nearest 5 % of new digits: not larger; samples not too far",
         "12-nearest-neighbours",
         rules.no_copies,
     ),
     Claim(
         "App. C.1, Fig. 11",
         "The bound is smallest for delta near sigma",
-        "delta of the smallest bound: within {s.claims.near_sigma:.0%} of sigma",
+        "delta of the smallest bound: nearer to sigma than {s.claims.near_sigma:.0%}",
         "14-likelihood",
         rules.elbo_near_sigma,
     ),
@@ -132,40 +190,87 @@ CLAIMS = (
     ),
     Claim(
         "ours, after App. C.1",
-        "The same order holds for normal images with the spectrum of digits and the best steps",
+        "The same order holds for Gaussian images with the spectrum of digits and perfect steps",
         "delta of the smallest Frechet distance of samples: above the delta of the smallest bound",
         "13-fid-tables",
         rules.optima_of_gaussians,
     ),
     Claim(
+        "Sec. 4",
+        "The best delta is fairly robust: 1.25 sigma serves as well as the best",
+        "KID at 1.25 sigma over the lowest: below {s.claims.robust:g}",
+        "13-fid-tables",
+        rules.robust_to_delta,
+    ),
+    Claim(
         "App. C.2, Fig. 12",
         "L_K does not change much from a blur of three quarters of the image to all of it",
-        "its fall from {s.prior_overlap.between[0]:g} to {s.prior_overlap.between[1]:g} pixels: "
-        "below {s.claims.flat:.0%}",
+        "its fall from {s.prior_overlap.between[0]:g} to {s.prior_overlap.between[1]:g} pixels, "
+        "above its constant part: below {s.claims.flat:.0%}",
         "15-prior-overlap",
         rules.overlap_flattens,
     ),
-    Claim(
+    repeated(
+        "App. B.4",
+        "Blurring to half of the width gives better images than to all of it",
+        "KID of sigma_blur_max = 14 against 28 pixels: lower",
+        "13-fid-tables",
+        comparisons.half_width_is_better,
+    ),
+    repeated(
+        "App. B.4",
+        "Many more levels do not improve samples",
+        "KID of 200 levels against 100: lower by at most {s.claims.levels:.0%}",
+        "13-fid-tables",
+        comparisons.more_levels_do_not_help,
+    ),
+    repeated(
+        "Sec. 4",
+        "FIDs are not yet as good as those of diffusion models",
+        "KID of DDPM against IHDM: lower",
+        "13-fid-tables",
+        comparisons.denoising_draws_better,
+    ),
+    repeated(
         "BDM, Sec. 1",
         "Blurring diffusion improves on inverse heat dissipation",
-        "difference of KID at each model's best setting, over training seeds: above 0",
+        "KID of BDM against IHDM: lower",
         "13-fid-tables",
-        rules.blurring_improves,
+        comparisons.blurring_improves,
+    ),
+    repeated(
+        "BDM, Sec. 5",
+        "Blurring diffusion improves on a denoising diffusion model",
+        "KID of BDM against DDPM: lower",
+        "13-fid-tables",
+        comparisons.blurring_as_good,
+    ),
+    repeated(
+        "BDM, Sec. 5",
+        "The blur helps: the same process without blur draws worse",
+        "KID of BDM against BDM with sigma_blur_max = 0: lower",
+        "13-fid-tables",
+        comparisons.blur_helps,
     ),
 )
 
-NOTEBOOKS = sorted({claim.notebook for claim in CLAIMS})
+NOTEBOOKS = sorted({claim.notebook for claim in CLAIMS if not claim.repeated})
 
 
-def ledger(metrics: Mapping[str, Metrics], notebooks: Notebooks) -> list[tuple[Claim, Judged]]:
+def ledger(
+    metrics: Mapping[str, Metrics], trainings: Trainings, notebooks: Notebooks
+) -> list[tuple[Claim, Judged]]:
     """Judges every claim.
 
     Args:
         metrics: the metrics of each of `NOTEBOOKS`.
+        trainings: the statistics of repeated trainings, from `record.trainings`.
         notebooks: the section `notebooks` of params.yaml.
 
     Returns:
         Each claim, its test with the thresholds of params.yaml, and its verdict.
     """
     stated = [claim._replace(test=claim.test.format(s=notebooks)) for claim in CLAIMS]
-    return [(claim, claim.judge(metrics[claim.notebook], notebooks)) for claim in stated]
+    return [
+        (c, c.judge(trainings if c.repeated else metrics[c.notebook], notebooks)) for c in stated
+    ]
