@@ -71,7 +71,7 @@ def small_settings():
     settings["digit_features"]["epochs"] = 1
     settings["notebooks"]["fid_tables"] |= {
         "samples": 16,
-        "delta": [0.5, 1, 2],
+        "delta": [0.5, 1.25, 2],
         "samples_per_delta": 8,
     }
     settings["notebooks"]["fid_tables"]["bootstraps"] = 3

@@ -134,9 +134,9 @@ def optima_of_gaussians(m: Metrics, s: Notebooks) -> Judged:
 
 def robust_to_delta(m: Metrics, s: Notebooks) -> Judged:
     kids, halves = m["kid_against_delta"], m["kid_half_against_delta"]
-    best = min(kids, key=lambda factor: kids[factor])
-    usual, lowest = kids["1.25"], kids[best]
-    value = f"{usual:.3f} at 1.25 sigma, {lowest:.3f} at {best} sigma"
+    best, at = min(kids, key=lambda factor: kids[factor]), f"{s.fid_tables.usual:g}"
+    usual, lowest = kids[at], kids[best]
+    value = f"{usual:.3f} at {at} sigma, {lowest:.3f} at {best} sigma"
     factor = s.claims.robust
-    verdict = below(usual - factor * lowest, halves["1.25"] + factor * halves[best], 0)
+    verdict = below(usual - factor * lowest, halves[at] + factor * halves[best], 0)
     return Judged(value, verdict, "one training")

@@ -233,6 +233,7 @@ class NearestNeighbours(ThreeProcesses):
 class FidTables(ThreeProcesses):
     samples: Annotated[int, Field(ge=8)]
     delta: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=3), Distinct]
+    usual: NonNegativeFloat
     samples_per_delta: AtLeastThree
     bootstraps: AtLeastTwo
     seed: NonNegativeInt
@@ -240,6 +241,8 @@ class FidTables(ThreeProcesses):
     def problems(self, params: "Params") -> Iterator[str]:
         if self.samples_per_delta > self.samples:
             yield f"samples_per_delta: more than the {self.samples} samples of the table"
+        if self.usual not in self.delta:
+            yield "usual: has to be among delta"
         features, digits = params.digit_features, params.data.get(self.data)
         if features is not None and self.data != features.data:
             yield f"data: the features are those of '{features.data}' (digit_features.data)"
