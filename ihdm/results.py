@@ -17,10 +17,11 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from IPython.display import Markdown
 from matplotlib.figure import Figure
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -29,7 +30,7 @@ from torch import Tensor
 from ihdm.project import ProjectError, root
 from ihdm.settings import Settings, digest
 
-__all__ = ["Results", "drawn", "filmed", "measured"]
+__all__ = ["Results", "drawn", "filmed", "measured", "measurements"]
 
 
 class Results:
@@ -138,6 +139,20 @@ class Results:
         path = self._folder.joinpath(*parts)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+
+def measurements(rows: Iterable[tuple[str, str, float, float | None]]) -> Markdown:
+    """A small table of measured values, for the last cell of a notebook.
+
+    Args:
+        rows: the words for a value, its unit or "", the value, and half of its 95 % interval or
+            None.
+    """
+    lines = ["| measured | value | unit |", "|---|---|---|"]
+    for words, unit, value, half in rows:
+        interval = "" if half is None else f" ± {half:.2g}"
+        lines.append(f"| {words} | {value:.3g}{interval} | {unit} |")
+    return Markdown("\n".join(lines))
 
 
 def measured(stage: str) -> dict[str, Any]:
