@@ -3,10 +3,10 @@ r"""Input gradients of a step: how an output pixel depends on the input (Sec. 4,
     g = d (E[u_{k-1} | u_k] - u_k)[c, y, x] / d u_k
 
 For inverse heat dissipation the step is the network's answer f_theta. A model that predicts noise
-is asked for its step too, so that like is compared with like. For the denoising model the step is a
-multiple of the state minus a multiple of the noise: away from the pixel itself, its gradient has the
-form of that of the noise. The pixel's own derivative contains what the step removes of the pixel
-itself; it is left out of the measures, which ask how the surroundings act.
+is asked for its step too, so that like is compared with like. The step of the denoising model is a
+multiple of the state minus a multiple of the noise, so away from the pixel itself its gradient has
+the form of that of the noise. The pixel's own derivative contains what the step removes of itself;
+it is left out of the measures, which ask how the surroundings act.
 """
 
 from collections.abc import Sequence
