@@ -26,7 +26,7 @@ from ihdm.model import Model
 from ihdm.pixels import to_bytes, to_unit
 from ihdm.sampling import Between
 
-__all__ = ["Smoothness", "Validity", "confidence", "measures", "paths", "smoothness", "validity"]
+__all__ = ["Smoothness", "Validity", "confidence", "measures", "paths", "scores", "smoothness", "validity"]
 
 
 class Smoothness(NamedTuple):
@@ -117,18 +117,19 @@ def validity(images: Tensor) -> Validity:
     return Validity(highest[:, 1:-1].mean(1), foreign.double().mean(1))
 
 
-def measures(images: Tensor) -> dict[str, dict[str, float]]:
-    """Means of `smoothness` and `validity` over paths, with half of their 95 % intervals.
+def scores(images: Tensor) -> dict[str, Tensor]:
+    """`jump`, `length`, `confidence` and `foreign` of paths, by `smoothness` and `validity`: (P,).
 
     Args:
-        images: (P, points, 1, 28, 28), from `paths`; at least 2 paths of at least 3 points.
-
-    Returns:
-        `jump`, `length`, `confidence`, `foreign` -> `mean` and `half_interval`.
+        images: (P, points, 1, 28, 28), from `paths`; at least 3 points.
 
     Raises:
         ProjectError: the classifier is missing.
     """
-    found = smoothness(images)._asdict() | validity(images)._asdict()
-    pairs = {name: mean_interval(values) for name, values in found.items()}
+    return smoothness(images)._asdict() | validity(images)._asdict()
+
+
+def measures(images: Tensor) -> dict[str, dict[str, float]]:
+    """Means of `scores` over paths, at least 2 of them: name -> `mean` and `half_interval` (95 %)."""
+    pairs = {name: mean_interval(values) for name, values in scores(images).items()}
     return {name: {"mean": mean, "half_interval": half} for name, (mean, half) in pairs.items()}
