@@ -64,8 +64,8 @@ def small_settings():
     settings["notebooks"]["noise_scale"] |= {"samples": 2, "rows": 1, "held_out": 4}
     settings["notebooks"]["sigma_zero"] |= {"samples": 8, "trajectories": 2, "images": 4}
     settings["notebooks"]["colour_and_shape"] |= {"noises": 2, "starts": 2}
-    settings["notebooks"]["interpolation"] |= {"pairs": 4, "points": 3, "rows": 1}
-    settings["notebooks"]["interpolation"]["film_points"] = 3
+    settings["notebooks"]["interpolation"] |= {"pairs": 4, "points": 5, "rows": 1}
+    settings["notebooks"]["interpolation"]["shown"] = 3
     settings["notebooks"]["input_gradients"] |= {"images": 4, "pixels": [[0.5, 0.5]]}
     settings["notebooks"]["nearest_neighbours"] |= {"neighbours": 2, "rows": 1}
     settings["digit_features"]["epochs"] = 1

@@ -20,7 +20,7 @@ class Filter(torch.nn.Module):
 
 
 def inverse_heat(size):
-    return InverseHeat(HeatEquation(size, size, blur_schedule(4, 0.5, 4)), 0.01)
+    return InverseHeat(HeatEquation(size, size, blur_schedule(4, 0.5, 4)), 0.01, 0)
 
 
 def test_the_gradient_of_a_filter_is_its_kernel():
@@ -30,11 +30,27 @@ def test_the_gradient_of_a_filter_is_its_kernel():
     assert gradient.shape == u.shape
     assert not u.requires_grad
     for own in gradient:
-        assert torch.allclose(own[0, 3:6, 2:5], kernel)
-        assert own.abs().sum() == pytest.approx(kernel.sum().item())
-    # A process whose network sees [-1, 1] changes its input by two for each unit outside.
-    doubled = gradients.input_gradient(model_of(Denoising(9, 9, 4), Filter(kernel)), u, 2, (4, 3))
-    assert torch.allclose(doubled, 2 * gradient)
+        assert torch.allclose(own[0, 3:6, 2:5], kernel, atol=1e-5)
+        assert own.abs().sum() == pytest.approx(kernel.sum().item(), rel=1e-5)
+
+
+def test_around_its_pixel_the_gradient_of_a_denoising_step_is_that_of_the_noise_reversed():
+    kernel, pixel = torch.arange(9.0).view(3, 3), (4, 3)
+    process, u = Denoising(9, 9, 4), torch.rand(2, 1, 9, 9)
+    found = gradients.input_gradient(model_of(process, Filter(kernel)), u, 2, pixel)
+    around = gradients.surroundings(found, pixel)[:, 0, 3:6, 2:5]
+    expected = kernel.clone()
+    expected[1, 1] = 0
+    # x_s = (x_t - sigma^2_{t|s} / sigma_t eps) / alpha_{t|s} (Ho et al. 2020, Eq. 11).
+    ratio, added = process.transition(torch.tensor([1]), torch.tensor([2]))
+    factor = added / process.noise_scale(torch.tensor([2])) / ratio
+    assert torch.allclose(around, -factor[0, 0, 0].float() * expected, atol=1e-5)
+    assert found[0, 0, 4, 3] != 0
+    for name, value in gradients.shape(found, pixel)._asdict().items():
+        noise = torch.zeros_like(u)
+        noise[:, 0, 3:6, 2:5] = kernel
+        other = getattr(gradients.shape(noise, pixel), name)
+        assert torch.allclose(value.abs(), other if name != "adjacent" else factor[0, 0, 0] * other)
 
 
 def test_a_gradient_that_is_wrong_would_be_seen_by_finite_differences():
@@ -125,3 +141,51 @@ def test_gradients_of_the_forward_process_are_at_its_states():
     assert torch.equal(u_k, process.example(u_0, torch.ones(3, dtype=int), noise)[0])
     assert torch.allclose(gradient[:, 0, 1, 3], 2 * u_k[:, 0, 1, 3])
     assert gradient.count_nonzero() == 3
+
+
+def test_measures_are_means_over_levels_and_images_of_gradients_at_the_forward_process():
+    class Wider(torch.nn.Module):
+        """The Laplacian, to the power of the level."""
+
+        def __init__(self):
+            super().__init__()
+            laplacian = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]])
+            self.kernel = torch.nn.Parameter(laplacian[None, None])
+
+        def forward(self, u, k):
+            for _ in range(int(k[0])):
+                u = F.conv2d(u, self.kernel, padding="same")
+            return u
+
+    u_0 = torch.rand(3, 1, 13, 13, generator=torch.Generator().manual_seed(0))
+    found = gradients.along(model_of(inverse_heat(13), Wider()), u_0, [0.25, 0.5], seed=0)
+    assert found.symmetry.shape == (2, 3)
+    assert torch.allclose(found.symmetry[0], torch.ones(3).double())
+    # A linear network has one gradient at all states: the Laplacian, then its square.
+    square = torch.zeros(5, 5)
+    square[2, 1:4:2], square[1:4:2, 2], square[2, ::4], square[::4, 2] = -8, -8, 1, 1
+    square[1:4:2, 1:4:2] = 2
+    padded = F.pad(square, [4, 4, 4, 4])[None, None]
+    shape = gradients.shape(padded, (6, 6))
+    assert torch.allclose(found.radius[1], shape.radius.expand(3))
+    means = gradients.measures(found)
+    assert means["sharpens"] == {"mean": 0.5, "half_interval": 0.0}
+    assert means["radius"]["mean"] == pytest.approx((1 + shape.radius.item()) / 2)
+    assert means["symmetry"]["half_interval"] == pytest.approx(0, abs=1e-9)
+
+
+def test_noise_is_that_of_the_level_whichever_levels_are_asked_for():
+    class Square(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, u, k):
+            return F.avg_pool2d(self.weight * u**2, 3, 1, 1)
+
+    u_0, model = torch.rand(2, 1, 7, 7), model_of(inverse_heat(7), Square())
+    both = gradients.along(model, u_0, [0.25, 0.75], seed=3)
+    alone = gradients.along(model, u_0, [0.75], seed=3)
+    assert torch.equal(both.adjacent[1], alone.adjacent[0])
+    other = gradients.along(model, u_0, [0.75], seed=4)
+    assert not torch.equal(other.adjacent, alone.adjacent)

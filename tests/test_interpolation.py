@@ -6,7 +6,7 @@ import torch
 
 from ihdm import sampling
 from ihdm.heat import HeatEquation, blur_schedule
-from ihdm.measures import interpolation
+from ihdm.measures import classifier, interpolation
 from ihdm.processes import Denoising, InverseHeat
 from ihdm.sampling import Between
 from tests.conftest import model_of
@@ -62,3 +62,46 @@ def test_smoothness_of_a_line_of_a_jump_and_of_a_detour():
     found = interpolation.smoothness(torch.stack([line, jump, detour]))
     assert found.jump.tolist() == pytest.approx([0.25, 1, 2])
     assert found.length.tolist() == pytest.approx([1, 1, 3])
+
+
+class Brightness(torch.nn.Module):
+    """Takes an image of brightness d / 10 for the digit d, with a probability of a half or more."""
+
+    def forward(self, images):
+        tenths = 10 * images.mean((1, 2, 3))
+        return math.log(9) * torch.nn.functional.one_hot(tenths.long().clamp(max=9), 10)
+
+
+@pytest.fixture
+def known_classifier(monkeypatch):
+    monkeypatch.setattr(classifier, "load", Brightness)
+
+
+def flat(*brightness):
+    return torch.tensor(brightness)[:, None, None, None].expand(-1, 1, 28, 28)
+
+
+def test_digits_between_that_neither_end_is_are_counted_without_the_ends(known_classifier):
+    straight = flat(0.15, 0.15, 0.25, 0.25)
+    through = flat(0.15, 0.35, 0.25, 0.25)
+    same = flat(0.15, 0.35, 0.95, 0.15)
+    found = interpolation.validity(torch.stack([straight, through, same]))
+    assert found.foreign.tolist() == [0, 0.5, 1]
+    assert found.confidence.tolist() == pytest.approx([0.5] * 3)
+
+
+def test_the_confidence_is_that_of_images_as_they_would_be_stored(known_classifier):
+    stored = flat(0.15, 0.25, 7.0)[None]
+    highest, digit = interpolation.confidence(stored)
+    assert digit.tolist() == [[1, 2, 9]]
+    assert highest.shape == (1, 3)
+
+
+def test_measures_are_means_over_paths_with_intervals(known_classifier):
+    first, second = flat(0.15, 0.2, 0.25), flat(0.15, 0.35, 0.25)
+    found = interpolation.measures(torch.stack([first, second]))
+    assert found["length"]["mean"] == pytest.approx((1 + 3) / 2)
+    # Two values, one apart from their mean: Student's t with one degree of freedom.
+    assert found["length"]["half_interval"] == pytest.approx(12.706, rel=1e-4)
+    assert found["jump"]["mean"] == pytest.approx((0.5 + 2) / 2)
+    assert found["foreign"]["mean"] == 0.5

@@ -48,6 +48,9 @@ def test_the_terms_are_divergences_by_their_definition(process, images, monkeypa
         q = gaussian(process.heat.blur(images, k - 1), SIGMA)
         expected = kl_divergence(q, gaussian(mean, delta))
         assert torch.allclose(terms.steps[k - 2], expected, rtol=1e-5)
+    assert terms.constant == pytest.approx(
+        3 * kl_divergence(gaussian(images, SIGMA), gaussian(images, delta))[0].item()
+    )
     mean = (drawn[1] + Pull()(drawn[1], torch.ones(3))).detach()
     assert torch.allclose(terms.density, -gaussian(mean, delta).log_prob(images.double()), 1e-4)
 
@@ -220,7 +223,7 @@ def test_the_image_is_read_off_the_last_step_of_denoising(images, monkeypatch):
 def test_the_summary_adds_up(images):
     found = likelihood.noise_terms(model_of(NOISY["blurring"], Guess()), images, seed=0)
     rows = found.summary(64)
-    parts = sum(rows[name][0] for name in ("L_K", "steps", "L_0"))
+    parts = sum(rows[name][0] for name in ("L_K", "constant", "errors", "L_0"))
     assert rows["total (nats)"][0] == pytest.approx(parts)
     bits = rows["bits per value, 8-bit bins"]
     assert bits[0] == pytest.approx(parts / 64 / math.log(2))

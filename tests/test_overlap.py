@@ -20,6 +20,15 @@ def kernels(centres, scale):
     return Independent(Normal(centres.double().flatten(1), scale), 1)
 
 
+def bound_of(*arguments):
+    return overlap.subspace(*arguments).bound()
+
+
+def exact_of(train, test, heat, sigma, delta, draws):
+    generator = torch.Generator().manual_seed(0)
+    return overlap.subspace(train, test, heat, sigma, delta).exact(draws, generator)
+
+
 def bound_in_pixels(train, test, heat, sigma, delta):
     """Eqs. 41-42 term by term."""
     top = heat.K
@@ -37,7 +46,7 @@ def test_the_bound_is_that_of_the_published_code(reference):
     K, widest = int(arrays["steps"]), arrays["sigma_blur_max"].item()
     heat = HeatEquation(*arrays["train"].shape[2:], blur_schedule(K, 0.5, widest))
     sigma, delta = arrays["sigma"].item(), arrays["delta"].item()
-    found = overlap.bound(arrays["train"], arrays["test"], heat, sigma, delta)
+    found = bound_of(arrays["train"], arrays["test"], heat, sigma, delta)
     assert (found - arrays["bound_nats"]).abs().max() < 2e-3
 
 
@@ -51,16 +60,14 @@ def test_the_bound_is_that_of_the_published_code(reference):
 def test_the_bound_equals_its_definition_in_pixels(widest, sigma, ratio, channels):
     heat = HeatEquation(8, 6, blur_schedule(3, 0.5, widest))
     train, test = (images(n, seed, (channels, 8, 6)) for n, seed in ((20, 0), (5, 1)))
-    found = overlap.bound(train, test, heat, sigma, ratio * sigma)
+    found = bound_of(train, test, heat, sigma, ratio * sigma)
     assert (found - bound_in_pixels(train, test, heat, sigma, ratio * sigma)).abs().max() < 1e-5
 
 
 def test_one_training_image_has_the_closed_form():
     heat = HeatEquation(8, 8, blur_schedule(3, 0.5, 6))
     train, test = images(1), images(4, 1)
-    exact, error = overlap.exact(
-        train, test, heat, 0.01, 0.0125, 8, torch.Generator().manual_seed(0)
-    )
+    exact, error = exact_of(train, test, heat, 0.01, 0.0125, 8)
     blurred = [kernels(heat.blur(u.double(), 3), s) for u, s in ((test, 0.01), (train, 0.0125))]
     assert torch.allclose(exact, kl_divergence(blurred[0], blurred[1].expand((4,))), atol=1e-5)
     assert error.max() < 1e-9
@@ -71,10 +78,8 @@ def test_the_exact_value_is_that_of_the_mixture_and_below_the_bound(widest):
     heat = HeatEquation(8, 8, blur_schedule(3, 0.5, widest))
     train, test = images(200), images(3, 1)
     sigma, delta = 0.05, 0.07
-    exact, error = overlap.exact(
-        train, test, heat, sigma, delta, 4000, torch.Generator().manual_seed(0)
-    )
-    bound = overlap.bound(train, test, heat, sigma, delta)
+    exact, error = exact_of(train, test, heat, sigma, delta, 4000)
+    bound = bound_of(train, test, heat, sigma, delta)
     assert (exact <= bound + 1e-9).all()
 
     torch.manual_seed(1)
@@ -93,10 +98,8 @@ def test_the_exact_value_is_that_of_the_mixture_and_below_the_bound(widest):
 def test_many_images_tell_the_exact_value_from_the_bound():
     heat = HeatEquation(8, 8, blur_schedule(3, 0.5, 8))
     train, test = images(300), images(4, 1)
-    exact, error = overlap.exact(
-        train, test, heat, 0.02, 0.05, 400, torch.Generator().manual_seed(0)
-    )
-    bound = overlap.bound(train, test, heat, 0.02, 0.05)
+    exact, error = exact_of(train, test, heat, 0.02, 0.05, 400)
+    bound = bound_of(train, test, heat, 0.02, 0.05)
     assert ((bound - exact) > 10 * error).all()
 
 
@@ -110,14 +113,14 @@ def test_the_subspace_is_small_where_the_blur_is_wide_and_chunks_change_nothing(
         assert space.error <= 1.001e-6
         sizes[widest] = space.train.shape[1]
     assert sizes[20] <= 8 < sizes[4] < sizes[0.6] <= 784
-    whole = overlap.bound(train, test, heat, 0.01, 0.0125)
+    whole = bound_of(train, test, heat, 0.01, 0.0125)
     monkeypatch.setattr(overlap, "CHUNK", 100)
-    assert (overlap.bound(train, test, heat, 0.01, 0.0125) - whole).abs().max() < 1e-9
+    assert (bound_of(train, test, heat, 0.01, 0.0125) - whole).abs().max() < 1e-9
     # 8-bit images are read as they are, without a copy of all of them in floating point.
     raw = (255 * train).byte().numpy(), (255 * test).byte().numpy()
     unit = [torch.from_numpy(u).float() / 255 for u in raw]
-    found = overlap.bound(*raw, heat, 0.01, 0.0125)
-    assert torch.allclose(found, overlap.bound(*unit, heat, 0.01, 0.0125), atol=1e-6)
+    found = bound_of(*raw, heat, 0.01, 0.0125)
+    assert torch.allclose(found, bound_of(*unit, heat, 0.01, 0.0125), atol=1e-6)
 
 
 def test_the_bound_of_many_images_is_quick():
@@ -125,13 +128,49 @@ def test_the_bound_of_many_images_is_quick():
     train, test = (numbers.integers(0, 256, (n, 1, 28, 28), np.uint8) for n in (20000, 1000))
     heat = HeatEquation(28, 28, blur_schedule(100, 0.5, 20))
     began = time.process_time()
-    overlap.bound(train, test, heat, 0.01, 0.0125)
+    bound_of(train, test, heat, 0.01, 0.0125)
     # 60,000 x 10,000 images are 30 times as many pairs, and have 2 minutes of 2 cores.
     assert time.process_time() - began < 8
+
+
+def test_a_subspace_serves_wider_kernels_and_no_narrower_ones():
+    heat = HeatEquation(8, 8, torch.tensor([0.0, 3.0]))
+    train, test = images(50), images(6, 1)
+    narrow = overlap.subspace(train, test, heat, 0.02, 0.015)
+    for delta in (0.02, 0.07):
+        found = narrow.with_delta(delta).bound()
+        assert (found - bound_in_pixels(train, test, heat, 0.02, delta)).abs().max() < 1e-5
+    with pytest.raises(ValueError, match=r"0\.015.*0\.01$"):
+        narrow.with_delta(0.01)
+
+
+def test_at_a_width_there_is_no_constant_part_if_kernels_are_as_wide_as_the_noise():
+    train, test = images(60), images(5, 1)
+    heat = HeatEquation(8, 8, torch.tensor([0.0, 4.0]))
+    wide, equal = overlap.at_width(train, test, 4.0, 0.02, [0.03, 0.02], 6, seed=0)
+    assert equal.constant == 0
+    own = kl_divergence(Normal(0.0, 0.02), Normal(0.0, 0.03)).item()
+    assert wide.constant == pytest.approx(64 * own, rel=1e-5)
+    for found, delta in ((wide, 0.03), (equal, 0.02)):
+        expected = bound_in_pixels(train, test, heat, 0.02, delta)
+        assert (found.bound - expected).abs().max() < 1e-5
+        assert (found.exact <= found.bound + 1e-9).all()
+        numbers = found.summary()
+        assert numbers["exact"] == pytest.approx(found.exact.mean().item())
+        assert numbers["monte_carlo_error"] == pytest.approx(found.error.norm().item() / 5)
+
+
+def test_the_fall_is_a_fraction_of_what_lies_above_the_base():
+    first, second = torch.tensor([12.0, 14.0]), torch.tensor([11.0, 12.0])
+    share, half = overlap.fall(first, second)
+    assert share == pytest.approx(1.5 / 13)
+    # Differences 1 and 2: Student's t with one degree of freedom, 12.706, times 0.5.
+    assert half == pytest.approx(12.706 * 0.5 / 13, rel=1e-4)
+    assert overlap.fall(first, second, base=10)[0] == pytest.approx(1.5 / 3)
 
 
 @pytest.mark.parametrize(("sigma", "delta"), [(0, 0.1), (0.1, 0), (0.1, -1)])
 def test_scales_have_to_be_positive(sigma, delta):
     heat = HeatEquation(8, 8, blur_schedule(3, 0.5, 8))
     with pytest.raises(ValueError, match="positive"):
-        overlap.bound(images(2), images(2), heat, sigma, delta)
+        bound_of(images(2), images(2), heat, sigma, delta)

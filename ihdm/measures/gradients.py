@@ -1,20 +1,35 @@
-r"""Input gradients of a network: how an output pixel depends on the input (Sec. 4, Fig. 8).
+r"""Input gradients of a step: how an output pixel depends on the input (Sec. 4, Fig. 8).
 
-    g = d network(u_k, k)[c, y, x] / d u_k
+    g = d (E[u_{k-1} | u_k] - u_k)[c, y, x] / d u_k
 
-For inverse heat dissipation the answer is the step f_theta, without the state that it is added to;
-for a model that predicts noise it is the noise. The pixel's own derivative contains what the step
-removes of the pixel itself; it is left out of the measures, which ask how the surroundings act.
+For inverse heat dissipation the step is the network's answer f_theta. A model that predicts noise
+is asked for its step too, so that like is compared with like. The step of the denoising model is a
+multiple of the state minus a multiple of the noise, so away from the pixel itself its gradient has
+the form of that of the noise. The pixel's own derivative contains what the step removes of itself;
+it is left out of the measures, which ask how the surroundings act.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ihdm import seeds
+from ihdm.measures.statistics import mean_interval
 from ihdm.model import Model
 
-__all__ = ["Shape", "Signs", "forward_gradient", "input_gradient", "shape", "signs"]
+__all__ = [
+    "Shape",
+    "Signs",
+    "along",
+    "forward_gradient",
+    "input_gradient",
+    "measures",
+    "shape",
+    "signs",
+    "surroundings",
+]
 
 ENERGY = 0.9
 
@@ -52,7 +67,7 @@ class Signs(NamedTuple):
 
 
 def input_gradient(model: Model, u_k: Tensor, k: int, pixel: tuple[int, int]) -> Tensor:
-    """The gradient of one output pixel's first channel with respect to the input.
+    """The gradient of the first channel of one pixel of a step with respect to the input.
 
     Args:
         model: the model.
@@ -65,10 +80,9 @@ def input_gradient(model: Model, u_k: Tensor, k: int, pixel: tuple[int, int]) ->
     """
     u = u_k.detach().clone().to(model.device).requires_grad_()
     # Without autocast, since bfloat16 has the precision of a percent.
-    network, level = model.network.network, torch.full((len(u),), k, device=model.device)
-    answer = model.process.predict(network, u, level)
+    step = model.process.step(model.network.network, u, k, torch.zeros_like(u)).mean - u
     # Images do not see each other, so that the sum has the gradient of each in its place.
-    (gradient,) = torch.autograd.grad(answer[:, 0, pixel[0], pixel[1]].sum(), u)
+    (gradient,) = torch.autograd.grad(step[:, 0, pixel[0], pixel[1]].sum(), u)
     return gradient.cpu()
 
 
@@ -89,6 +103,52 @@ def forward_gradient(
     """
     u_k = model.process.example(u_0, torch.full((len(u_0),), k), noise)[0]
     return u_k, input_gradient(model, u_k, k, pixel)
+
+
+def along(model: Model, u_0: Tensor, shares: Sequence[float], seed: int) -> Shape:
+    """The form of the input gradients of the centre pixel at several levels.
+
+    Args:
+        model: the model.
+        u_0: (B, C, H, W) images in [0, 1], on the CPU.
+        shares: fractions of K, L of them.
+        seed: seed of the noise, which is the same for all models with the same levels.
+
+    Returns:
+        (L, B) tensors.
+    """
+    centre = u_0.shape[2] // 2, u_0.shape[3] // 2
+    found = []
+    for k in map(model.process.level, shares):
+        noise = torch.randn(u_0.shape, generator=seeds.generator(seed, seeds.HELD_OUT, k))
+        found.append(shape(forward_gradient(model, u_0, k, noise, centre)[1], centre))
+    return Shape(*map(torch.stack, zip(*found, strict=True)))
+
+
+def measures(found: Shape) -> dict[str, dict[str, float]]:
+    """Means over levels and images, with half of the 95 % interval over images.
+
+    Args:
+        found: (L, B) tensors, from `along`.
+
+    Returns:
+        `symmetry`, `radius` and `sharpens`, the fraction of gradients that are negative next to the
+        pixel -> `mean` and `half_interval`.
+    """
+    values = {
+        "symmetry": found.symmetry,
+        "radius": found.radius,
+        "sharpens": (found.adjacent < 0).double(),
+    }
+    pairs = {name: mean_interval(value.mean(0)) for name, value in values.items()}
+    return {name: {"mean": mean, "half_interval": half} for name, (mean, half) in pairs.items()}
+
+
+def surroundings(gradient: Tensor, pixel: tuple[int, int]) -> Tensor:
+    """A copy of (..., H, W) gradients with 0 in the place of the pixel's own derivative."""
+    others = gradient.clone()
+    others[..., pixel[0], pixel[1]] = 0
+    return others
 
 
 def shape(gradient: Tensor, pixel: tuple[int, int]) -> Shape:

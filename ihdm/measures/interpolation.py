@@ -9,6 +9,9 @@ so that noise keeps unit variance. For inverse heat dissipation, whose blur is l
 paper's linear interpolation of the blurred start; a diffusion model's start is noise. App. D prints
 `sin(phi) nu_1 + cos(pi/2 - phi) nu_2`, which is `sin(phi) (nu_1 + nu_2)`: it leaves the sphere and
 does not begin at nu_1; we use what its text describes.
+
+Smoothness alone is no merit: a path of blurs is smooth. So the classifier of digits looks at every
+image of a path, too.
 """
 
 import math
@@ -17,10 +20,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ihdm.measures import classifier
+from ihdm.measures.statistics import mean_interval
 from ihdm.model import Model
+from ihdm.pixels import to_bytes, to_unit
 from ihdm.sampling import Between
 
-__all__ = ["Smoothness", "paths", "smoothness"]
+__all__ = ["Smoothness", "Validity", "confidence", "measures", "paths", "scores", "smoothness", "validity"]
 
 
 class Smoothness(NamedTuple):
@@ -33,6 +39,18 @@ class Smoothness(NamedTuple):
 
     jump: Tensor
     length: Tensor
+
+
+class Validity(NamedTuple):
+    """Whether the images between the ends of paths are digits, by the classifier.
+
+    Attributes:
+        confidence: (P,) mean over the images between of the probability of the likeliest digit.
+        foreign: (P,) fraction of the images between whose likeliest digit is that of neither end.
+    """
+
+    confidence: Tensor
+    foreign: Tensor
 
 
 def paths(model: Model, ends: Tensor, points: int) -> Tensor:
@@ -64,3 +82,54 @@ def smoothness(images: Tensor) -> Smoothness:
     steps = flat.diff(dim=1).norm(dim=2)
     ends = (flat[:, -1] - flat[:, 0]).norm(dim=1)
     return Smoothness(steps.amax(1) / ends, steps.sum(1) / ends)
+
+
+@torch.no_grad()
+def confidence(images: Tensor) -> tuple[Tensor, Tensor]:
+    """The probability of the likeliest digit of each image, and this digit, by the classifier.
+
+    Args:
+        images: (..., 1, 28, 28) in [0, 1], clipped and rounded to 8 bits.
+
+    Returns:
+        (...) float32 and (...) int64.
+
+    Raises:
+        ProjectError: the classifier is missing.
+    """
+    pixels = to_unit(to_bytes(images.flatten(0, -4)).numpy())
+    highest, digit = classifier.load()(pixels).softmax(1).max(1)
+    return highest.view(images.shape[:-3]), digit.view(images.shape[:-3])
+
+
+def validity(images: Tensor) -> Validity:
+    """Confidence between the ends of paths, and digits that neither end is.
+
+    Args:
+        images: (P, points, 1, 28, 28), at least 3 points.
+
+    Raises:
+        ProjectError: the classifier is missing.
+    """
+    highest, digit = confidence(images)
+    between = digit[:, 1:-1]
+    foreign = (between != digit[:, :1]) & (between != digit[:, -1:])
+    return Validity(highest[:, 1:-1].mean(1), foreign.double().mean(1))
+
+
+def scores(images: Tensor) -> dict[str, Tensor]:
+    """`jump`, `length`, `confidence` and `foreign` of paths, by `smoothness` and `validity`: (P,).
+
+    Args:
+        images: (P, points, 1, 28, 28), from `paths`; at least 3 points.
+
+    Raises:
+        ProjectError: the classifier is missing.
+    """
+    return smoothness(images)._asdict() | validity(images)._asdict()
+
+
+def measures(images: Tensor) -> dict[str, dict[str, float]]:
+    """Means of `scores` over paths, at least 2 of them: name -> `mean` and `half_interval` (95 %)."""
+    pairs = {name: mean_interval(values) for name, values in scores(images).items()}
+    return {name: {"mean": mean, "half_interval": half} for name, (mean, half) in pairs.items()}

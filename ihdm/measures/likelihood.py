@@ -73,12 +73,14 @@ class Terms(NamedTuple):
         discrete: (M,) -log of the probability of 8-bit values given the last state.
         density: (M,) -log of the density on [0, 1] given the last state.
         prior: (M,) divergence from the prior.
+        constant: the part of the steps' sum that comes from delta and sigma alone (Eq. 33).
     """
 
     steps: Tensor
     discrete: Tensor
     density: Tensor
     prior: Tensor
+    constant: float = 0.0
 
     def summary(self, dimensions: int) -> dict[str, tuple[float, float]]:
         """Means over images, with half of their 95 % intervals, by part and in all.
@@ -87,14 +89,16 @@ class Terms(NamedTuple):
             dimensions: values in an image.
 
         Returns:
-            name -> mean and half interval; the parts are in nats, with L_0 of the 8-bit values.
+            name -> mean and half interval; the parts are in nats, with L_0 of the 8-bit values, and
+            `errors` are the steps without their constant part.
             Bits of the density are those of density times the width 1/255 of a bin.
         """
         without = self.prior + self.steps.sum(0)
         total, density = without + self.discrete, without + self.density
         parts = {
             "L_K": self.prior,
-            "steps": self.steps.sum(0),
+            "constant": torch.full_like(self.prior, self.constant),
+            "errors": self.steps.sum(0) - self.constant,
             "L_0": self.discrete,
             "total (nats)": total,
             "bits per value, 8-bit bins": bits_per_dimension(total, dimensions),
@@ -161,7 +165,8 @@ def heat_terms(
     """
     constant = u_0[0].numel() * divergence_of_scales(sigma, delta)
     steps = constant + errors.by_level[1:] / (2 * delta**2)
-    return Terms(steps, *data_terms(u_0, errors.mean, delta), prior)
+    data = data_terms(u_0, errors.mean, delta)
+    return Terms(steps, *data, prior, constant * len(steps))
 
 
 def optimal_delta(errors: SquaredErrors, sigma: float, dimensions: int) -> tuple[float, float]:

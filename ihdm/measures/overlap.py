@@ -8,7 +8,9 @@ with q(u_K | u_0) = N(F(t_K) u_0, sigma^2 I). The paper bounds it from above (Eq
     L_K <= log N_T - log sum_i exp(-D_i),   D_i = KL[ q(u_K | u_0) || N(F(t_K) u_0^i, delta^2 I) ]
 
 where the best mixture weights are phi_i proportional to exp(-D_i). (Eq. 37 prints sigma^2 for the
-variance delta^2 of the kernels.) The bound exceeds L_K by the mean of another divergence,
+variance delta^2 of the kernels. In the published version of the paper the kernels have the variance
+sigma^2, Eq. 37 is right as it stands, and the constant part of D_i vanishes.) The bound exceeds L_K
+by the mean of another divergence,
 
     L_K = bound - E_q(u_K | u_0) KL[ phi || pi(u_K) ]
 
@@ -21,18 +23,28 @@ They are computed in the few frequencies that are left, in float64; see `subspac
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ihdm import progress
+from ihdm import progress, seeds
 from ihdm.heat import HeatEquation, cosine_basis, log_decay
+from ihdm.measures.statistics import mean_interval
 from ihdm.pixels import UInt8, to_unit
 
-__all__ = ["Images", "Subspace", "bound", "divergence_of_scales", "exact", "subspace"]
+__all__ = [
+    "Images",
+    "Overlap",
+    "Subspace",
+    "at_width",
+    "divergence_of_scales",
+    "fall",
+    "subspace",
+]
 
 Images = Tensor | UInt8
 
@@ -69,6 +81,16 @@ class Subspace:
     error: float
     sigma: float
     delta: float
+
+    def with_delta(self, delta: float) -> "Subspace":
+        """The same images under kernels of another width; `error` holds for larger ones, too.
+
+        Raises:
+            ValueError: delta is smaller than that of this subspace, which may lack frequencies.
+        """
+        if delta < self.delta:
+            raise ValueError(f"the subspace of delta = {self.delta:g} does not serve {delta:g}")
+        return replace(self, delta=delta)
 
     def log_kernels(self, points: Tensor) -> Tensor:
         """`-|point - train_i|^2 / (2 delta^2)`: (J, D) -> (J, N)."""
@@ -107,52 +129,84 @@ class Subspace:
         return self.bound() - torch.cat(means), torch.cat(errors)
 
 
-def bound(train: Images, test: Images, heat: HeatEquation, sigma: float, delta: float) -> Tensor:
-    """The variational upper bound on L_K (App. A.3, Eqs. 41-42), in chunks.
+class Overlap(NamedTuple):
+    """L_K of images at one width of blur.
 
-    Args:
-        train: training images; all of these as in `subspace`.
-        test: images u_0 to evaluate.
-        heat: the forward process.
-        sigma: training noise.
-        delta: sampling noise.
-
-    Returns:
-        (M,) float64, in nats; not negative.
-
-    Raises:
-        ValueError: sigma or delta is not positive.
+    Attributes:
+        bound: (M,) the paper's upper bound, in nats.
+        exact: (M,) L_K.
+        error: (M,) standard errors of `exact`, from Monte Carlo alone.
+        dimensions: how many dimensions separate the images.
+        constant: the part that has nothing to do with images, in nats.
     """
-    return subspace(train, test, heat, sigma, delta).bound()
+
+    bound: Tensor
+    exact: Tensor
+    error: Tensor
+    dimensions: int
+    constant: float
+
+    def summary(self) -> dict[str, float]:
+        """Means over images, `exact` with half of its 95 % interval."""
+        mean, half = mean_interval(self.exact)
+        return {
+            "bound": self.bound.mean().item(),
+            "exact": mean,
+            "half_interval": half,
+            "monte_carlo_error": self.error.square().sum().sqrt().item() / len(self.error),
+            "dimensions": self.dimensions,
+            "constant": self.constant,
+        }
 
 
-def exact(
+def at_width(
     train: Images,
     test: Images,
-    heat: HeatEquation,
+    width: float,
     sigma: float,
-    delta: float,
+    deltas: Sequence[float],
     draws: int,
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """L_K itself, by Monte Carlo.
+    seed: int,
+) -> list[Overlap]:
+    """L_K at a width of blur, for kernels of several widths, with the same draws of u_K.
 
     Args:
-        train: training images; all of these as in `subspace`.
+        train: training images.
         test: images u_0 to evaluate.
-        heat: the forward process.
+        width: sigma_blur_max, in pixels.
         sigma: training noise.
-        delta: sampling noise.
+        deltas: standard deviations of the kernels: the sampling noise, or sigma itself, as in the
+            published version of the paper (Sec. 2.1.4 there).
         draws: points u_K for each image, at least 2.
-        generator: source of the draws, on the CPU.
+        seed: seed of the draws.
 
     Returns:
-        Two (M,) float64, in nats: L_K and the standard error of its estimate.
-
-    Raises:
-        ValueError: sigma or delta is not positive.
+        One for each of `deltas`.
     """
-    return subspace(train, test, heat, sigma, delta).exact(draws, generator)
+    H, W = train.shape[2:]
+    heat = HeatEquation(H, W, torch.tensor([0.0, width]))
+    space = subspace(train, test, heat, sigma, min(deltas))
+    found = []
+    for own in map(space.with_delta, deltas):
+        exact, error = own.exact(draws, seeds.generator(seed, seeds.PRIOR, 0))
+        constant = own.total * divergence_of_scales(sigma, own.delta)
+        found.append(Overlap(own.bound(), exact, error, own.train.shape[1], constant))
+    return found
+
+
+def fall(first: Tensor, second: Tensor, base: float = 0.0) -> tuple[float, float]:
+    """By which fraction L_K falls from one width to the next, and half of its 95 % interval.
+
+    The interval is that of the mean difference, image by image, over the mean of the first.
+
+    Args:
+        first: (M,) L_K at one width.
+        second: (M,) L_K of the same images at another.
+        base: nats that are subtracted from both, as the constant part.
+    """
+    whole = first.mean().item() - base
+    mean, half = mean_interval(first - second)
+    return mean / whole, half / whole
 
 
 def subspace(

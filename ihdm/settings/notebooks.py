@@ -210,19 +210,27 @@ class ColourAndShape(OneExperiment):
 class Interpolation(TwoProcesses):
     pairs: AtLeastTwo
     points: AtLeastThree
+    shown: AtLeastThree
     rows: PositiveInt
-    film_points: AtLeastThree
 
     def problems(self, params: "Params") -> Iterator[str]:
-        return _reused(params, pairs=2 * self.pairs)
+        if self.shown > self.points:
+            yield f"shown: more than the {self.points} points of a path"
 
 
 class InputGradients(TwoProcesses):
+    needs: ClassVar[Mapping[str, Kind]] = {**TwoProcesses.needs, "published": "inverse_heat"}
+    published: str
     images: AtLeastTwo
     pixels: Annotated[tuple[tuple[Share, Share], ...], Field(min_length=1)]
     late: Annotated[float, Field(gt=0, le=1)]
     levels: Levels
+    end: Levels
     seed: NonNegativeInt
+
+    def problems(self, params: "Params") -> Iterator[str]:
+        if not set(self.end) <= set(self.levels):
+            yield "end: all have to be among levels"
 
 
 class NearestNeighbours(ThreeProcesses):

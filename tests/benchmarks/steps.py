@@ -60,7 +60,8 @@ def cases() -> Iterator[tuple[str, int, Callable[[], object]]]:
     yield "blur, 256 images, a level for each", 1, lambda: process.heat.blur(u, k)
     sets = images.train, images.report[:250]
     scales = process.sigma, process.delta
-    yield "bound of L_K, 2,000 x 250 images", 1, lambda: overlap.bound(*sets, process.heat, *scales)
+    space = overlap.subspace(*sets, process.heat, *scales)
+    yield "bound of L_K, 2,000 x 250 images", 1, space.bound
 
 
 def main() -> None:
