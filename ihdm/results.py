@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from IPython.display import Markdown
 from matplotlib.figure import Figure
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -29,7 +30,7 @@ from torch import Tensor
 from ihdm.project import ProjectError, root
 from ihdm.settings import Settings, digest
 
-__all__ = ["Results", "drawn", "filmed", "measured"]
+__all__ = ["Results", "drawn", "filmed", "measured", "measurements"]
 
 
 class Results:
@@ -138,6 +139,25 @@ class Results:
         path = self._folder.joinpath(*parts)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+
+def measurements(rows: Sequence[tuple[str, float | str | None, str]]) -> Markdown:
+    """The table of numbers at the end of a notebook: make it the last line of the last cell.
+
+    Args:
+        rows: quantity, value and unit of each number. Integers are shown whole, other numbers with
+            three digits, text as it is; None, a value that was not measured, as a dash.
+    """
+
+    def text(value: float | str | None) -> str:
+        if value is None:
+            return "–"
+        if isinstance(value, str):
+            return value
+        return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+
+    lines = [f"| {name} | {text(value)} | {unit} |" for name, value, unit in rows]
+    return Markdown("\n".join(["| quantity | value | unit |", "|---|---:|---|", *lines]))
 
 
 def measured(stage: str) -> dict[str, Any]:
