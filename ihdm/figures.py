@@ -116,6 +116,7 @@ def strips(
     rows: Sequence[Sequence[Tensor | Signed | None]],
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
+    bars: bool = False,
 ) -> Figure:
     """A table of pictures with labels at the left and on top.
 
@@ -123,13 +124,18 @@ def strips(
         rows: pictures (C, H, W) of each row, all of one size; None leaves a place empty.
         row_labels: one for each row, or none.
         column_labels: one for each column, or none.
+        bars: whether rows with signed pictures end in a colour bar; the signed pictures of such a
+            row have to share their scale.
     """
     columns = max(len(row) for row in rows)
     first = next(cell for row in rows for cell in row if cell is not None)
     _, H, W = (first.picture if isinstance(first, Signed) else first).shape
-    side = COLUMN_WIDTH / (columns + (0.8 if row_labels else 0))
-    height = side * H / W * len(rows) + (0.3 if column_labels else 0)
-    figure, axes = plt.subplots(len(rows), columns, figsize=(COLUMN_WIDTH, height), squeeze=False)
+    side = COLUMN_WIDTH / (columns + (0.8 if row_labels else 0) + (0.6 if bars else 0))
+    size = (COLUMN_WIDTH, side * H / W * len(rows) + (0.3 if column_labels else 0))
+    widths = [1.0] * columns + ([0.08] if bars else [])
+    figure, axes = plt.subplots(
+        len(rows), len(widths), figsize=size, width_ratios=widths, squeeze=False
+    )
     packed(figure, 0.015)
     for index, row in enumerate(rows):
         for column in range(columns):
@@ -138,6 +144,8 @@ def strips(
                 axes[index, column].set_axis_off()
             else:
                 image(axes[index, column], picture)
+        if bars:
+            colour_bar(figure, axes[index], [isinstance(cell, Signed) for cell in row])
     for place, label in zip(axes[:, 0], row_labels, strict=False):
         place.set_axis_on()
         place.set(xticks=[], yticks=[])
@@ -146,6 +154,20 @@ def strips(
     for place, label in zip(axes[0], column_labels, strict=False):
         place.set_title(label, fontsize="medium")
     return figure
+
+
+def colour_bar(figure: Figure, row: Sequence[Axes], signed: Sequence[bool]) -> None:
+    """The scale of the first signed picture of a row in the row's last place; nothing without."""
+    if not any(signed):
+        row[-1].set_axis_off()
+        return
+    drawn = row[signed.index(True)].images[0]
+    limit = drawn.get_clim()[1]
+    assert limit is not None
+    bar = figure.colorbar(drawn, cax=row[-1], ticks=[-limit, 0, limit], format="%.2g")
+    bar.ax.tick_params(labelsize="x-small", length=2)
+    bar.ax.minorticks_off()
+    bar.outline.set_visible(False)
 
 
 def graphical_models() -> Figure:
