@@ -17,7 +17,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,23 +141,19 @@ class Results:
         return path
 
 
-def measurements(rows: Sequence[tuple[str, float | str | None, str]]) -> Markdown:
-    """The table of numbers at the end of a notebook: make it the last line of the last cell.
+def measurements(rows: Iterable[tuple[str, str, float, float | None]]) -> Markdown:
+    """A small table of measured values, for the last line of a notebook.
 
     Args:
-        rows: quantity, value and unit of each number. Integers are shown whole, other numbers with
-            three digits, text as it is; None, a value that was not measured, as a dash.
+        rows: the words for a value, its unit or "", the value, and half of its 95 % interval or
+            None. Integers are shown whole, other values with three digits.
     """
-
-    def text(value: float | str | None) -> str:
-        if value is None:
-            return "–"
-        if isinstance(value, str):
-            return value
-        return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
-
-    lines = [f"| {name} | {text(value)} | {unit} |" for name, value, unit in rows]
-    return Markdown("\n".join(["| quantity | value | unit |", "|---|---:|---|", *lines]))
+    lines = ["| measured | value | unit |", "|---|---|---|"]
+    for words, unit, value, half in rows:
+        interval = "" if half is None else f" ± {half:.2g}"
+        shown = f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+        lines.append(f"| {words} | {shown}{interval} | {unit} |")
+    return Markdown("\n".join(lines))
 
 
 def measured(stage: str) -> dict[str, Any]:
