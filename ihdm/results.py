@@ -142,16 +142,17 @@ class Results:
 
 
 def measurements(rows: Iterable[tuple[str, str, float, float | None]]) -> Markdown:
-    """A small table of measured values, for the last cell of a notebook.
+    """A small table of measured values, for the last line of a notebook.
 
     Args:
         rows: the words for a value, its unit or "", the value, and half of its 95 % interval or
-            None.
+            None. Integers are shown whole, other values with three digits.
     """
     lines = ["| measured | value | unit |", "|---|---|---|"]
     for words, unit, value, half in rows:
         interval = "" if half is None else f" ± {half:.2g}"
-        lines.append(f"| {words} | {value:.3g}{interval} | {unit} |")
+        shown = f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+        lines.append(f"| {words} | {shown}{interval} | {unit} |")
     return Markdown("\n".join(lines))
 
 

@@ -54,6 +54,7 @@ def small_settings():
         settings["data"][data]["splits"] = {"train": 64, "tune": 16, "report": 16}
     for experiment in settings["experiments"].values():
         make_small(experiment)
+    settings["notebooks"]["ihdm_in_one_page"] |= {"K": 4, "width": 8, "steps": 10, "batch": 4}
     settings["notebooks"]["heat_equation"]["photograph_size"] = 32
     settings["notebooks"]["training"] |= {"levels_measured": 2, "images_per_level": 4}
     settings["notebooks"]["samples"] |= {"samples": 8, "sequences": 2, "frames": 3, "branches": 2}

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ihdm import figures
 from ihdm.project import ProjectError
-from ihdm.results import Results, drawn, filmed, measured
+from ihdm.results import Results, drawn, filmed, measured, measurements
 
 
 @pytest.fixture
@@ -44,6 +44,16 @@ def test_numbers_and_tables_come_back(project, record):
     assert numbers == {"kept": {"correlation": 0.5}, "spread": 2.0}
     with (project / "results/metrics/03-samples-mnist/loss.csv").open() as file:
         assert [row["loss"] for row in csv.DictReader(file)] == ["0.5", "0.25"]
+
+
+def test_a_table_of_measurements_shows_whole_numbers_three_digits_and_intervals():
+    rows = [("images", "", 5000, None), ("error", "nats", 0.0123456, 0.00123)]
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in measurements(rows).data.splitlines()
+    ]
+    assert lines[0] == ["measured", "value", "unit"]
+    assert lines[2:] == [["images", "5,000", ""], ["error", "0.0123 ± 0.0012", "nats"]]
 
 
 def test_by_hand_nothing_is_written(project):

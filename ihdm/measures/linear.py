@@ -1,6 +1,7 @@
 """Networks that learned nothing, to compare with: the best linear step, and none.
 
-The best linear step is a `LinearGaussian` whose U-Net answers zero. Learning adds to it.
+The best linear step is a `LinearGaussian` whose U-Net answers zero. Learning adds to it. A third
+baseline, the perfect denoiser, needs the noise of the state: it leaves `deblurring` to do.
 """
 
 from dataclasses import replace
@@ -16,7 +17,7 @@ from ihdm.precision import Autocast
 from ihdm.processes import Process
 from ihdm.settings import Train
 
-__all__ = ["Idle", "bias_at_zero", "linear_model", "linear_step"]
+__all__ = ["Idle", "bias_at_zero", "deblurring", "linear_model", "linear_step"]
 
 
 class Idle(nn.Module):
@@ -53,6 +54,23 @@ def linear_model(model: Model, train: Train, modes: Tensor) -> Model:
     """
     network = linear_step(model.process, modes).to(model.device)
     return replace(model, network=Autocast(network, train, model.device).eval())
+
+
+def deblurring(process: Process, u_0: Tensor, k: Tensor) -> Tensor:
+    """The part of the target that is left when a perfect denoiser has removed the noise.
+
+    For inverse heat dissipation `(F(t_{k-1}) - F(t_k)) u_0`; the target is this minus
+    `sigma noise` (Alg. 1). For processes that predict the noise nothing is left, zero.
+
+    Args:
+        process: the process.
+        u_0: (B, C, H, W) images in [0, 1].
+        k: (B,) levels.
+
+    Returns:
+        (B, C, H, W), in the unit of the images.
+    """
+    return process.example(u_0, k, torch.zeros_like(u_0))[1]
 
 
 @torch.no_grad()

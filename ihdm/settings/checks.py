@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ihdm.settings.data import Digits
 from ihdm.settings.experiments import AnyProcess, Experiment, InverseHeatProcess
-from ihdm.settings.notebooks import DensityNotebook, ExperimentsNotebook, Kind
+from ihdm.settings.needs import DensityNotebook, ExperimentsNotebook, Kind
 from ihdm.settings.params import Params
 
 NEEDS: dict[Kind, str] = {

@@ -5,69 +5,35 @@ A new notebook has a class here and a line in `Notebooks`.
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from ihdm.settings.base import AtLeastThree, AtLeastTwo, Distinct, Ordered, Rising, Settings, Share
+from ihdm.settings.base import (
+    AtLeastThree,
+    AtLeastTwo,
+    Distinct,
+    Fraction,
+    Ordered,
+    Rising,
+    Settings,
+    Share,
+)
 from ihdm.settings.data import Photograph
 from ihdm.settings.experiments import InverseHeatProcess
+from ihdm.settings.needs import (
+    DensityNotebook,
+    Kind,
+    Levels,
+    Notebook,
+    OneExperiment,
+    PhotographSize,
+    ThreeProcesses,
+    TwoProcesses,
+)
 
 if TYPE_CHECKING:
     from ihdm.settings.params import Params
-
-Kind = Literal["inverse_heat", "sigma_zero", "denoising", "blurring"]
-Levels = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
-PhotographSize = Annotated[int, Field(ge=16)]
-
-
-class Notebook(Settings):
-    """The settings of one notebook."""
-
-    def problems(self, params: "Params") -> Iterator[str]:
-        """Yields `key: reason` of values that do not fit; an invalid section of params is None."""
-        yield from ()
-
-
-class ExperimentsNotebook(Notebook):
-    """A notebook that names experiments on one data set."""
-
-    # For each key that holds the name of an experiment: the kind that it has to be of.
-    needs: ClassVar[Mapping[str, Kind]]
-    data: str
-
-
-class OneExperiment(ExperimentsNotebook):
-    """A notebook that shows one experiment."""
-
-    needs: ClassVar[Mapping[str, Kind]] = {"experiment": "inverse_heat"}
-    experiment: str
-
-
-class TwoProcesses(ExperimentsNotebook):
-    """A notebook that compares experiments of two processes."""
-
-    needs: ClassVar[Mapping[str, Kind]] = {"inverse_heat": "inverse_heat", "denoising": "denoising"}
-    inverse_heat: str
-    denoising: str
-
-
-class ThreeProcesses(TwoProcesses):
-    """A notebook that compares experiments of all processes."""
-
-    needs: ClassVar[Mapping[str, Kind]] = {**TwoProcesses.needs, "blurring": "blurring"}
-    blurring: str
-
-
-class DensityNotebook(ExperimentsNotebook):
-    """A notebook that measures densities of images for reporting; delta has to be above 0."""
-
-    images: AtLeastTwo
-
-    def problems(self, params: "Params") -> Iterator[str]:
-        images = params.data.get(self.data)
-        if images and self.images > images.splits.report:
-            yield f"images: '{self.data}' has {images.splits.report} images for reporting"
 
 
 def _reused(params: "Params", **counts: int) -> Iterator[str]:
@@ -77,6 +43,27 @@ def _reused(params: "Params", **counts: int) -> Iterator[str]:
     for key, count in counts.items():
         if count > drawn:
             yield f"{key}: needs {count} samples, and notebooks.samples.samples draws {drawn}"
+
+
+class OnePage(Notebook):
+    data: str
+    K: AtLeastTwo
+    sigma_blur: Annotated[tuple[PositiveFloat, PositiveFloat], Rising]
+    sigma: PositiveFloat
+    delta: PositiveFloat
+    width: Annotated[int, Field(multiple_of=8, gt=0)]
+    steps: Annotated[int, Field(ge=10)]
+    batch: PositiveInt
+    learning_rate: PositiveFloat
+    ema: Fraction
+    seed: NonNegativeInt
+
+    def problems(self, params: "Params") -> Iterator[str]:
+        images = params.data.get(self.data)
+        if params.run and self.data not in params.run.values():
+            yield f"data: no experiment that `run` switches on uses '{self.data}'"
+        if images and (images.shape[0] != 1 or images.shape[1] != images.shape[2]):
+            yield f"data: has to be square grey images, which '{self.data}' is not"
 
 
 class HeatEquation(OneExperiment):
@@ -296,6 +283,7 @@ class Claims(Notebook):
 class Notebooks(Settings):
     """A section for each notebook, in the order of their numbers."""
 
+    ihdm_in_one_page: OnePage
     heat_equation: HeatEquation
     training: Training
     samples: Samples
