@@ -26,7 +26,16 @@ from ihdm.model import Model
 from ihdm.pixels import to_bytes, to_unit
 from ihdm.sampling import Between
 
-__all__ = ["Smoothness", "Validity", "confidence", "measures", "paths", "scores", "smoothness", "validity"]
+__all__ = [
+    "Smoothness",
+    "Validity",
+    "confidence",
+    "measures",
+    "paths",
+    "scores",
+    "smoothness",
+    "validity",
+]
 
 
 class Smoothness(NamedTuple):
@@ -97,7 +106,7 @@ def confidence(images: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ProjectError: the classifier is missing.
     """
-    pixels = to_unit(to_bytes(images.flatten(0, -4)).numpy())
+    pixels = to_unit(to_bytes(images.flatten(0, -4)))
     highest, digit = classifier.load()(pixels).softmax(1).max(1)
     return highest.view(images.shape[:-3]), digit.view(images.shape[:-3])
 
