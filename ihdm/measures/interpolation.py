@@ -139,6 +139,6 @@ def scores(images: Tensor) -> dict[str, Tensor]:
 
 
 def measures(images: Tensor) -> dict[str, dict[str, float]]:
-    """Means of `scores` over paths, at least 2 of them: name -> `mean` and `half_interval` (95 %)."""
+    """Means over at least 2 paths of each of `scores`: `mean` and `half_interval` (95 %)."""
     pairs = {name: mean_interval(values) for name, values in scores(images).items()}
     return {name: {"mean": mean, "half_interval": half} for name, (mean, half) in pairs.items()}
