@@ -26,7 +26,16 @@ from ihdm.model import Model
 from ihdm.pixels import to_bytes, to_unit
 from ihdm.sampling import Between
 
-__all__ = ["Smoothness", "Validity", "confidence", "measures", "paths", "scores", "smoothness", "validity"]
+__all__ = [
+    "Smoothness",
+    "Validity",
+    "confidence",
+    "measures",
+    "paths",
+    "scores",
+    "smoothness",
+    "validity",
+]
 
 
 class Smoothness(NamedTuple):
@@ -97,7 +106,7 @@ def confidence(images: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ProjectError: the classifier is missing.
     """
-    pixels = to_unit(to_bytes(images.flatten(0, -4)).numpy())
+    pixels = to_unit(to_bytes(images.flatten(0, -4)))
     highest, digit = classifier.load()(pixels).softmax(1).max(1)
     return highest.view(images.shape[:-3]), digit.view(images.shape[:-3])
 
@@ -130,6 +139,6 @@ def scores(images: Tensor) -> dict[str, Tensor]:
 
 
 def measures(images: Tensor) -> dict[str, dict[str, float]]:
-    """Means of `scores` over paths, at least 2 of them: name -> `mean` and `half_interval` (95 %)."""
+    """Means over at least 2 paths of each of `scores`: `mean` and `half_interval` (95 %)."""
     pairs = {name: mean_interval(values) for name, values in scores(images).items()}
     return {name: {"mean": mean, "half_interval": half} for name, (mean, half) in pairs.items()}
