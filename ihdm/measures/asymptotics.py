@@ -10,9 +10,9 @@ With `c_k` in place of `c_{k-1}` this is the denoising step `sigma^2 grad log q(
 formula, which is the answer that denoising score matching looks for. Widths of blur are in pixels,
 `t = sigma_blur^2 / 2` (Sec. 3.1).
 
-The first version of the paper remarks on the resemblance (Sec. 3.2). Its published version states the
-limit of many levels, and the Langevin step at `delta = sqrt(2) sigma` (Sec. 2.1.5, App. A.4). Ours are
-the closed forms for Gaussian data: `relative_gap`, `preserving_delta` and `chain_optima`.
+The first version of the paper remarks on the resemblance (Sec. 3.2). Its published version states
+the limit of many levels, and the Langevin step at `delta = sqrt(2) sigma` (Sec. 2.1.5, App. A.4).
+Ours are the closed forms for Gaussian data: `relative_gap`, `preserving_delta`, `chain_optima`.
 """
 
 from typing import NamedTuple
