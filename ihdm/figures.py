@@ -47,8 +47,8 @@ class Signed(NamedTuple):
 
     Attributes:
         picture: (C, H, W); the first channel is drawn.
-        limit: the value of full colour; the largest finite one of the picture where not given.
-        linear: where given, colours are logarithmic outside of minus to plus this value.
+        limit: the value of full colour; the largest finite one of the picture if not given.
+        linear: if given, colours are logarithmic outside of minus to plus this value.
         mark: row and column of a pixel to frame.
     """
 
@@ -62,7 +62,7 @@ def image(axes: Axes, picture: Tensor | Signed) -> None:
     """Draws one picture without axes.
 
     Args:
-        axes: where to draw.
+        axes: the axes to draw on.
         picture: (C, H, W) in [0, 1], or signed.
     """
     axes.set(xticks=[], yticks=[])
@@ -173,8 +173,8 @@ def colour_bar(figure: Figure, row: Sequence[Axes], signed: Sequence[bool]) -> N
 def graphical_models() -> Figure:
     """The graphical models of Fig. 3a: heat dissipation above, a diffusion model below.
 
-    Solid arrows are the reverse process, dashed ones the forward process. In ours every latent
-    hangs on u_0 alone (Eq. 4); in a diffusion model the forward process is a Markov chain.
+    Solid arrows are the reverse process, dashed ones the forward process. In heat dissipation every
+    latent depends on u_0 alone (Eq. 4); in a diffusion model the forward process is a Markov chain.
     """
     names = [r"$u_K$", r"$\cdots$", r"$u_2$", r"$u_1$", r"$u_0$"]
     figure, panels = plt.subplots(2, figsize=(COLUMN_WIDTH, 3.6), height_ratios=(1.25, 0.85))

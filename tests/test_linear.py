@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from scipy.fft import dctn, idctn
 from torch import nn
 
 from ihdm.measures import asymptotics
-from ihdm.measures.linear import bias_at_zero, linear_step
+from ihdm.measures.linear import bias_at_zero, deblurring, linear_step
 from ihdm.pixels import opponent
 from ihdm.processes import make
 
@@ -35,6 +36,20 @@ def test_the_linear_step_is_the_optimal_one(process, modes):
     expected = asymptotics.optimal_step(asymptotics.GaussianData(*grey), u, 0.05, *widths)
     answer = linear_step(process, grey)(u, torch.full((5,), 3))
     assert (answer - expected).abs().max() < 1e-5
+
+
+def test_a_perfect_denoiser_leaves_the_difference_of_two_blurs(process):
+    u = torch.rand(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    squared = (np.pi * np.arange(SIDE) / SIDE) ** 2
+    before, after = (
+        np.exp(-(squared[:, None] + squared) * process.heat.sigma_blur[k].item() ** 2 / 2)
+        for k in (2, 3)
+    )
+    modes = (before - after) * dctn(u[0, 0].double().numpy(), norm="ortho")
+    expected = torch.from_numpy(idctn(modes, norm="ortho"))
+    k = torch.tensor([3])
+    assert (deblurring(process, u, k)[0, 0] - expected).abs().max() < 1e-6
+    assert not deblurring(make(SIDE, SIDE, kind="denoising", K=4), u, k).any()
 
 
 class Shifted(nn.Module):

@@ -61,6 +61,8 @@ IMPOSSIBLE = {
     "data.mnist5k.splits": ({"train": 5000, "tune": 1, "report": 1}, "5002 images"),
     "data.cifar10.splits": ({"train": 1, "tune": 10000, "report": 1}, "10000 to tune and report"),
     "data.lsun128.path": (None, "valid string"),
+    "notebooks.ihdm_in_one_page.data": ("colour5k", "has to be square grey images"),
+    "notebooks.ihdm_in_one_page.width": (12, "multiple of 8"),
     "notebooks.heat_equation.experiment": ("other", "'other' is not switched on"),
     "notebooks.heat_equation.data": ("mnist", "gives 'mnist5k' to 'mnist'"),
     "notebooks.heat_equation.digit": (64, "there are 64 training images"),

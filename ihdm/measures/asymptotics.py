@@ -8,8 +8,11 @@ that minimises Eq. 10 answers, for each frequency,
 
 With `c_k` in place of `c_{k-1}` this is the denoising step `sigma^2 grad log q(u_k)`, by Tweedie's
 formula, which is the answer that denoising score matching looks for. Widths of blur are in pixels,
-`t = sigma_blur^2 / 2` (Sec. 3.1). The derivation is ours; the paper remarks on the resemblance
-(Sec. 3.2).
+`t = sigma_blur^2 / 2` (Sec. 3.1).
+
+The first version of the paper remarks on the resemblance (Sec. 3.2). Its published version states
+the limit of many levels, and the Langevin step at `delta = sqrt(2) sigma` (Sec. 2.1.5, App. A.4).
+Ours are the closed forms for Gaussian data: `relative_gap`, `preserving_delta`, `chain_optima`.
 """
 
 from typing import NamedTuple
@@ -84,7 +87,7 @@ def optimal_step(
 
 
 def relative_gap(data: GaussianData, sigma: float, width: float, previous: float) -> float:
-    """How far the optimal step is from the denoising step, as a share of the latter.
+    """The distance of the optimal step from the denoising step, as a fraction of the latter.
 
     `sqrt(E |f* - d|^2 / E |d|^2)` over u_k ~ q(u_k), d the denoising step, in closed form.
 

@@ -1,0 +1,61 @@
+"""The notebooks that are lessons: their parts, short cells, and exercises whose solutions run."""
+
+import re
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from tests.pipeline import NOTEBOOKS
+
+SOLUTION = re.compile(
+    r"<details><summary>Solution</summary>\n\n```python\n(.*?)```.*?</details>", re.DOTALL
+)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def prose(path):
+    return "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+
+
+LESSONS = [path for path in NOTEBOOKS if "## Exercises" in prose(path)]
+
+
+def of_each_lesson(test):
+    return pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)(test)
+
+
+def test_the_first_chapters_are_lessons():
+    assert [path.stem[:2] for path in LESSONS][:6] == ["00", "01", "02", "03", "04", "05"]
+
+
+@of_each_lesson
+def test_a_lesson_asks_quotes_measures_and_ends_with_exercises(path):
+    text = prose(path)
+    opening, headings = text.split("\n## ")[0], re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert re.search(r"Prerequisites: .*Reading time: .*minutes", opening)
+    assert "**The question.**" in opening
+    assert re.search(r"^> .*\((Sec\.|App\.|abstract)", text, re.MULTILINE)
+    assert headings[-3:] == ["The measurement", "Three things to take away", "Exercises"]
+    assert len(SOLUTION.findall(text)) == text.count("<details>") == 2
+
+
+@of_each_lesson
+def test_cells_of_a_lesson_fit_on_a_screen_and_hold_no_conditional_prose(path):
+    for cell in read(path).cells:
+        if cell.cell_type == "code":
+            assert len(cell.source.splitlines()) <= 15, cell.source
+            assert not re.search(r"""\{[^{}\n]* if [^{}\n]* else [^{}\n]*\}["']""", cell.source)
+            assert "Markdown(" not in cell.source
+
+
+@of_each_lesson
+def test_the_solutions_of_a_lesson_run(path, finished):
+    notebook = read(finished / "notebooks" / path.name)
+    solutions = SOLUTION.findall(prose(path))
+    notebook.cells += [nbformat.v4.new_code_cell(solution) for solution in solutions]
+    NotebookClient(notebook, resources={"metadata": {"path": str(finished)}}).execute()
+    assert all(cell.outputs for cell in notebook.cells[-len(solutions) :])
