@@ -77,6 +77,7 @@ def small_settings():
     settings["notebooks"]["fid_tables"]["bootstraps"] = 3
     settings["notebooks"]["likelihood"] |= {"images": 4, "points": 3, "draws": 2}
     settings["notebooks"]["prior_overlap"] |= {"images": 4, "draws": 2}
+    settings["controls"] |= {"photograph_size": 32, "starts": 2, "deltas": 6, "sequences": 2}
     return settings
 
 
