@@ -50,7 +50,8 @@ def open_control(request, browser, site):
 
 
 def into_view(browser, element):
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    script = "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})"
+    browser.execute_script(script, element)
 
 
 def pixels_of(browser, tile, height, width):

@@ -70,7 +70,7 @@ def place(params: Params, static: Path) -> dict[str, Any]:
     usual = described.sampling.delta / sigma
     curves = [
         curve("KID", kid, deltas, "{:.3f}"),
-        curve("Bound (nats)", bound(), deltas, "{:,.0f} nats"),
+        curve("Bound", bound(), deltas, "{:,.0f} nats"),
     ]
     return {
         "melt": {

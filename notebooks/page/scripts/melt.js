@@ -103,7 +103,7 @@ document.querySelectorAll(".melt").forEach(function (box) {
   function show() {
     const time = width() ** 2 / 2;
     const decay = Float64Array.from({ length: size }, function (_, n) {
-      return Math.exp(-((Math.PI * n) / size) ** 2 * time);
+      return Math.exp(-time * ((Math.PI * n) / size) ** 2);
     });
     // What has decayed to less than a millionth changes no pixel.
     const kept = decay.filter(function (factor) { return factor > 1e-6; }).length;
