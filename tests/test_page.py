@@ -71,11 +71,8 @@ def test_scripts_work_from_a_folder(pages):
 
 def test_every_page_has_what_a_preview_of_a_link_shows(pages):
     for path, soup in pages.items():
-        told = {
-            tag.get("property", tag.get("name")): tag["content"]
-            for tag in soup("meta")[1:]
-            if "content" in tag.attrs
-        }
+        tags = soup("meta", content=True)
+        told = {tag.get("property", tag.get("name")): tag["content"] for tag in tags}
         assert len(told["og:title"]) > 5
         assert told["description"] == told["og:description"]
         with Image.open(path.parent / told["og:image"]) as picture:
