@@ -21,6 +21,7 @@ from ihdm.data import datasets
 from ihdm.model import Model
 from ihdm.precision import Autocast
 from ihdm.settings import Train, load
+from tests.browsing import chromium
 from tests.pipeline import REPOSITORY, run_pipeline
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -78,6 +79,7 @@ def small_settings():
     settings["notebooks"]["fid_tables"]["bootstraps"] = 3
     settings["notebooks"]["likelihood"] |= {"images": 4, "points": 3, "draws": 2}
     settings["notebooks"]["prior_overlap"] |= {"images": 4, "draws": 2}
+    settings["controls"] |= {"photograph_size": 32, "starts": 2, "deltas": 6, "sequences": 2}
     return settings
 
 
@@ -154,6 +156,18 @@ def finished_twice(smoke_source, tmp_path_factory):
             run_pipeline(projects, smoke_source)
             (shared / "finished").touch()
     return projects
+
+
+@pytest.fixture(scope="session")
+def site(finished_twice):
+    """The site that the pipeline made of the smoke run."""
+    return finished_twice[0] / "site"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium."""
+    yield from chromium()
 
 
 @pytest.fixture

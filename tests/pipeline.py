@@ -69,6 +69,7 @@ def run_pipeline(projects, source):
         "strip",
         "code",
         "digit-features",
+        "controls",
         "page",
         *(path.stem[3:] for path in STAGED if path.stem[3:] not in ("training", "samples")),
         *(f"{stage}@{experiment}" for stage in ("train", "samples") for experiment in EXPERIMENTS),

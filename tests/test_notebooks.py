@@ -86,7 +86,7 @@ def test_another_delta_runs_only_what_depends_on_it(finished, smoke_settings):
     change(finished, smoke_settings, "experiments.mnist.sampling.delta", 0.02)
     showing = ["asymptotics", "blurring-diffusion", "fid-tables", "interpolation", "likelihood"]
     showing += ["nearest-neighbours", "noise-scale", "prior-overlap", "psd-duality"]
-    showing += ["claims", "page"]
+    showing += ["claims", "controls", "page"]
     compared = sorted([*showing, "check", "samples@mnist"])
     assert sorted(ran(dvc("repro"))) == compared
     changed = re.findall(r"experiments\.\S+|notebooks\.\S+", dvc("params", "diff"))

@@ -3,7 +3,6 @@
 import itertools
 import json
 import re
-import shutil
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -13,23 +12,14 @@ import torch
 from axe_core_python.selenium import Axe
 from bs4 import BeautifulSoup
 from PIL import Image
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from ihdm.project import ProjectError
 from ihdm.show import chapters, videos
+from tests.browsing import NARROW, WIDE, complaints, resize, visit
 from tests.conftest import REPOSITORY
-
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-NARROW, WIDE = 360, 1280
-
-
-@pytest.fixture(scope="session")
-def site(finished_twice):
-    """The site that the pipeline made of the smoke run."""
-    return finished_twice[0] / "site"
 
 
 @pytest.fixture(scope="session")
@@ -38,50 +28,6 @@ def pages(site):
     found = {path: BeautifulSoup(path.read_text(), "html.parser") for path in site.rglob("*.html")}
     assert site / "index.html" in found
     return found
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium."""
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("no browser: needs Debian's packages chromium and chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
-
-
-def resize(browser, width):
-    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width == NARROW}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-
-
-def visit(browser, path, query=""):
-    """Opens a page and waits for its mathematics."""
-    browser.get(path.as_uri() + query)
-    wait = "const done = arguments[0]; const ready = () =>"
-    wait += "(window.MathJax ? MathJax.startup.promise : Promise.resolve()).then(() => done());"
-    wait += "document.readyState === 'complete' ? ready() : addEventListener('load', ready)"
-    browser.execute_async_script(wait)
-
-
-def complaints(browser):
-    """What the console says, and requests that failed or left the folder."""
-    yield from browser.get_log("browser")
-    for entry in browser.get_log("performance"):
-        message = json.loads(entry["message"])["message"]
-        if message["method"] == "Network.requestWillBeSent":
-            address = message["params"]["request"]["url"]
-            if not address.startswith(("file:", "data:")):
-                yield address
-        # A browser ends the loading of a film once it knows its length.
-        failed = message["method"] == "Network.loadingFailed"
-        if failed and not message["params"].get("canceled"):
-            yield message
 
 
 def references(soup):
@@ -117,8 +63,33 @@ def test_scripts_work_from_a_folder(pages):
     for path, soup in pages.items():
         for script in soup.find_all("script"):
             assert script.get("type") in (None, "text/javascript", "application/json"), path
-    own = (REPOSITORY / "notebooks" / "page" / "page.js").read_text()
-    assert not re.search(r"\bfetch\b|\bimport\b|XMLHttpRequest", own)
+    scripts = [*(REPOSITORY / "notebooks" / "page" / "scripts").glob("*.js")]
+    assert len(scripts) >= 6
+    for script in scripts:
+        assert not re.search(r"\bfetch\b|\bimport\b|XMLHttpRequest", script.read_text())
+
+
+def test_every_page_has_what_a_preview_of_a_link_shows(pages):
+    for path, soup in pages.items():
+        tags = soup("meta", content=True)
+        told = {tag.get("property", tag.get("name")): tag["content"] for tag in tags}
+        assert len(told["og:title"]) > 5
+        assert told["description"] == told["og:description"]
+        with Image.open(path.parent / told["og:image"]) as picture:
+            assert picture.size == (1200, 630)
+    assert len({soup.find(property="og:title")["content"] for soup in pages.values()}) > 20
+
+
+def test_films_stand_in_the_chapters_that_speak_of_them(site, pages):
+    shown = {
+        "03-samples-mnist": ["mnist", "mnist-shared"],
+        "03-samples-mnist_ddpm": ["mnist_ddpm"],
+        "04-blurring-diffusion": ["together"],
+        "10-interpolation": ["interpolation"],
+    }
+    for chapter, films in shown.items():
+        sources = pages[site / "chapters" / f"{chapter}.html"].select("video source")
+        assert [Path(source["src"]).stem for source in sources] == films
 
 
 def test_every_image_has_a_description(pages):

@@ -1,6 +1,7 @@
 """The settings of params.yaml as immutable descriptions: data sets, experiments, notebooks."""
 
 from ihdm.settings.base import Settings, digest
+from ihdm.settings.controls import Controls
 from ihdm.settings.data import (
     Cifar10,
     Colours,
@@ -31,6 +32,7 @@ __all__ = [
     "BlurringProcess",
     "Cifar10",
     "Colours",
+    "Controls",
     "DataSet",
     "Database",
     "DenoisingProcess",

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
 from ihdm.project import ProjectError
 from ihdm.settings.base import Settings
+from ihdm.settings.controls import Controls
 from ihdm.settings.data import DataSet
 from ihdm.settings.experiments import AnyProcess, Experiment
 from ihdm.settings.notebooks import Notebooks
@@ -37,6 +38,7 @@ class Params(Settings):
     digit_features: DigitFeatures
     repeated: Repeated
     notebooks: Notebooks
+    controls: Controls
 
     def experiment(self, name: str) -> tuple[Experiment, str]:
         """An experiment that is switched on, and the name of its data set.

@@ -14,7 +14,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from ihdm.measures.claims import Claim, Judged
-from ihdm.project import ProjectError
+from ihdm.project import ProjectError, root
 from ihdm.results import measured
 from ihdm.settings import Params
 
@@ -27,12 +27,32 @@ __all__ = [
     "parameters",
     "parts",
     "placed",
+    "play",
     "summary",
 ]
 
+
+def part(name: str) -> str:
+    """A template of a part of the page, from `notebooks/page/parts/`."""
+    return (root() / "notebooks" / "page" / "parts" / name).read_text()
+
+
 TEMPLATES = jinja2.Environment(
-    undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    loader=jinja2.FunctionLoader(part),
 )
+# Films and controls, as parts of the page -> the figure of a notebook that each stands below.
+BELOW = {
+    "sequences.md": "03-samples/sequences",
+    "branch.md": "03-samples/branching",
+    "shared.md": "03-samples/shared-start",
+    "together.md": "04-blurring-diffusion/sequences",
+    "delta.md": "07-noise-scale/against-delta",
+    "noise.md": "09-colour-and-shape/grid",
+    "interpolation.md": "10-interpolation/paths",
+}
 
 
 class Figure(NamedTuple):
@@ -137,6 +157,35 @@ def chapter(
             "figure": {"name": figure.label, "caption": f"From the cell above, {figure.made_by}"},
         }
         yield figure
+
+
+def play(notebook: nbformat.NotebookNode, stem: str, known: dict[str, Any]) -> None:
+    """Places the films and controls of a chapter below their figures, in place.
+
+    Args:
+        notebook: an executed notebook that `chapter` has turned into a chapter.
+        stem: its name without ending.
+        known: what the templates of the parts show.
+
+    Raises:
+        ProjectError: it has no such figure.
+    """
+    short, experiment = parts(stem)
+    for name, key in BELOW.items():
+        if not key.startswith(f"{short}/"):
+            continue
+        label = f"fig-{stem}-{key.split('/')[1]}".replace("_", "-")
+        places = [
+            i
+            for i, cell in enumerate(notebook.cells)
+            if cell.metadata.get("mystnb", {}).get("figure", {}).get("name") == label
+        ]
+        if not places:
+            raise ProjectError(f"{stem} has no figure {key}, below which the page shows {name}")
+        shown = TEMPLATES.get_template(name).render(known, root="../", experiment=experiment)
+        if shown.strip():
+            cell = nbformat.v4.new_markdown_cell(shown, id=name.removesuffix(".md"))
+            notebook.cells.insert(places[0] + 1, cell)
 
 
 def summary(

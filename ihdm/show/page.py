@@ -8,6 +8,7 @@ works offline.
 
 import importlib.resources
 import io
+import json
 import re
 import shutil
 from functools import partial
@@ -16,6 +17,7 @@ from pathlib import Path
 import nbformat
 from nbconvert.filters import strip_ansi
 from nbformat.reader import NotJSONError
+from PIL import Image, ImageOps
 from ruamel.yaml import YAML
 from sphinx.application import Sphinx
 
@@ -23,7 +25,7 @@ from ihdm import settings
 from ihdm.measures import claims, rules
 from ihdm.project import ProjectError, exit_on_error, root
 from ihdm.results import measured
-from ihdm.show import films
+from ihdm.show import films, hands_on
 from ihdm.show.chapters import (
     TEMPLATES,
     chapter,
@@ -32,40 +34,14 @@ from ihdm.show.chapters import (
     parameters,
     parts,
     placed,
+    play,
     summary,
 )
 
 __all__ = ["build", "gather"]
 
 MATHJAX = "tex-svg-full.js"  # in one file, without fonts
-
-SPHINX = {
-    "project": "Inverse heat dissipation, made again",
-    "extensions": ["myst_nb", "sphinx.ext.mathjax"],
-    "html_theme": "furo",
-    "html_title": "Inverse heat dissipation, made again",
-    "html_static_path": ["static"],
-    "html_css_files": ["page.css"],
-    "html_js_files": [("page.js", {"defer": "defer"})],
-    "html_extra_path": ["extra"],
-    "html_copy_source": False,
-    "html_use_index": False,
-    # A summary beside what is found would be fetched, which a browser denies to a folder.
-    "html_show_search_summary": False,
-    "html_show_sphinx": False,
-    "html_show_copyright": False,
-    "myst_enable_extensions": ["colon_fence", "dollarmath"],
-    "mathjax_path": MATHJAX,
-    # Formulas are not tab stops; screen readers get MathML.
-    "mathjax3_config": {"options": {"enableMenu": False}, "svg": {"scale": 0.9}},
-    "myst_heading_anchors": 3,
-    "nb_code_prompt_show": "Show the code",
-    "nb_code_prompt_hide": "Hide the code",
-    "nb_execution_mode": "off",
-    "nb_merge_streams": True,
-    "nb_render_markdown_format": "myst",
-    "pygments_style": "a11y-high-contrast-light",
-}
+PREVIEW = (1200, 630)  # pixels of the picture in previews of links
 
 
 def build() -> Path:
@@ -81,16 +57,15 @@ def build() -> Path:
     shutil.rmtree(work, ignore_errors=True)
     try:
         gather(work / "source")
-    except (OSError, NotJSONError) as error:
+    except (OSError, NotJSONError, json.JSONDecodeError) as error:
         raise ProjectError(f"a result is missing or damaged ({error}): run `dvc repro`") from None
     warnings = io.StringIO()
     app = Sphinx(
         work / "source",
-        None,
+        work / "source",
         work / "site",
         work / "doctrees",
         "html",
-        confoverrides=SPHINX,
         status=None,
         warning=warnings,
     )
@@ -117,15 +92,27 @@ def gather(source: Path) -> None:
         OSError: a notebook or a figure is missing or damaged.
     """
     project, params = root(), settings.load()
-    text = project / "notebooks" / "page"
+    text, static = project / "notebooks" / "page", source / "static"
     shutil.copytree(project / "results" / "figures", source / "figures")
-    (source / "static").mkdir()
+    shutil.copytree(text / "scripts", static / "scripts")
+    shutil.copyfile(text / "conf.py", source / "conf.py")
     mathjax = importlib.resources.files("sphinx-mathjax-offline") / "static" / "mathjax"
-    for path in (text / "page.css", text / "page.js", Path(str(mathjax / MATHJAX))):
-        shutil.copyfile(path, source / "static" / path.name)
+    for path in (text / "page.css", Path(str(mathjax / MATHJAX))):
+        shutil.copyfile(path, static / path.name)
     described = YAML(typ="safe", pure=True).load(text / "descriptions.yaml")
     metrics = {name: measured(name) for name in claims.NOTEBOOKS}
     judged = claims.ledger(metrics, params.notebooks)
+    shown_first = params.notebooks.blurring_diffusion.inverse_heat
+    first = project / "results" / "figures" / f"03-samples-{shown_first}" / "sequences.png"
+    with Image.open(first) as picture:
+        preview = ImageOps.pad(picture.convert("RGB"), PREVIEW, color="white")
+        preview.save(static / "preview.png", optimize=True)
+    moving = {
+        "films": films.write(params, source / "extra" / "videos"),
+        "models": films.MODELS,
+        "scrub": films.slider(params, static),
+        **hands_on.place(params, static),
+    }
     figures = {}
     (source / "chapters").mkdir()
     paths = executed(project / "results" / "notebooks", params)
@@ -133,12 +120,13 @@ def gather(source: Path) -> None:
         notebook = nbformat.read(path, as_version=4)
         for figure in chapter(notebook, path.stem, project, described["figures"]):
             figures[figure.chapter, figure.name] = figure
+        play(notebook, path.stem, moving)
         notebook.cells.insert(1, summary(path.stem, described["chapters"], params, judged))
         notebook.cells.append(parameters(path.stem, params))
         nbformat.write(notebook, source / "chapters" / path.name)
-    shown_first = params.notebooks.blurring_diffusion.inverse_heat
     readme = (project / "README.md").read_text()
-    known = {
+    known = moving | {
+        "root": "",
         "params": params,
         "shown_first": shown_first,
         "chapters": [path.stem for path in paths],
@@ -148,9 +136,6 @@ def gather(source: Path) -> None:
         "verdicts": [rules.SUPPORTED, rules.CONTRADICTED, rules.UNTESTABLE],
         "fid": measured("13-fid-tables"),
         "likelihood": measured("14-likelihood"),
-        "films": films.write(params, source / "extra" / "videos"),
-        "models": films.MODELS,
-        "scrub": films.slider(params, source / "static"),
         "paper": paper_table(described["paper"], figures.values(), params),
         "figure": partial(placed, figures),
         "readme": partial(section, readme),
@@ -162,7 +147,7 @@ def gather(source: Path) -> None:
 
 def section(readme: str, heading: str) -> str:
     """A section of a text in Markdown; its links into the repository become plain text."""
-    match = re.search(rf"^(#+) {re.escape(heading)}\n(.*?)(?=^#)", readme, re.MULTILINE | re.DOTALL)
+    match = re.search(rf"^(#+) {re.escape(heading)}\n(.*?)(?=^#|\Z)", readme, re.MULTILINE | re.DOTALL)
     if match is None:
         raise ProjectError(f"README.md has no section '{heading}', which the page includes")
     return re.sub(r"\[([^]]*)\]\((?!https?:)[^)]*\)", r"\1", match[2]).strip("\n")
