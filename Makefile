@@ -35,7 +35,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 	@# seconds, to check what no notebook holds.
 	@set -e; begun=$$(date +%s); \
 	state() { echo "set-up: $$(($$(date +%s) - begun)) s, .venv has $$(du -sh .venv | cut -f1)"; }; \
-	(while sleep 8 && kill -0 $$$$; do state; done) 2>/dev/null & \
+	(while sleep 5 && kill -0 $$$$; do state; done) 2>/dev/null & \
 	trap "kill $$!" EXIT; \
 	$(PYTHON) -m venv .venv; \
 	$(if $(filter cpu,$(TORCH)),$(PIP) install --no-deps $(CPU);) \

@@ -53,7 +53,8 @@ class Portable:
         Raises:
             ProjectError: it is missing, damaged, or not such a file.
         """
-        tensors, metadata = opened(path, "`git restore weights` brings back those of the project")
+        remedy = "`git restore weights` brings back the files of the project"
+        tensors, metadata = opened(path, remedy, remedy)
         try:
             about: dict[str, Any] = json.loads(metadata[ABOUT])
             experiment = Experiment.model_validate_json(json.dumps(about.pop("experiment")))
@@ -114,7 +115,7 @@ def load(path: Path, network: Network) -> Network:
     Raises:
         ProjectError: the file is missing, damaged, or of another architecture.
     """
-    tensors, _ = opened(path, "`dvc repro` trains it")
+    tensors, _ = opened(path, "`dvc repro` trains it", "delete it and run `dvc repro`")
     return fill(network, tensors, path)
 
 
@@ -142,14 +143,16 @@ def written(path: Path, tensors: Mapping[str, Tensor], about: object = None) -> 
         raise ProjectError(f"{path} could not be written ({error}): make room") from None
 
 
-def opened(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a file and its metadata."""
+def opened(
+    path: Path, if_missing: str, if_damaged: str
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a file and its metadata; errors end in one of two remedies."""
     try:
         with safe_open(path, framework="pt") as file:
             return {
                 name: file.get_tensor(name) for name in file.offset_keys()
             }, file.metadata() or {}
     except FileNotFoundError:
-        raise ProjectError(f"{path} does not exist: {remedy}") from None
+        raise ProjectError(f"{path} does not exist: {if_missing}") from None
     except (SafetensorError, OSError) as error:
-        raise ProjectError(f"{path} is damaged ({error}): delete it, and {remedy}") from None
+        raise ProjectError(f"{path} is damaged ({error}): {if_damaged}") from None
