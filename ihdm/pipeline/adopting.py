@@ -46,14 +46,15 @@ def adopt() -> None:
         ProjectError: there is no folder, data are not prepared, or files are missing, damaged or of
             other settings or data; the message says what differs. The other files are adopted.
     """
-    if not path_of("").parent.is_dir():
+    params = settings.load()
+    if not (root() / FOLDER).is_dir():
         raise ProjectError(
             f"there is no folder {FOLDER}/: `git restore {FOLDER}` brings it back; `make repro` "
             "trains the models here instead"
         )
     refused = []
-    for name, data in settings.load().run.items():
-        experiment, images = settings.load().experiments[name], datasets.load(data)
+    for name, data in params.run.items():
+        experiment, images = params.experiments[name], datasets.load(data)
         folder = training.state_folder(name)
         with training.locked(folder):
             if (folder / training.FINAL).exists():
