@@ -1,12 +1,16 @@
-# `make` lists the targets. PYTHON=/path/to/python chooses the interpreter for .venv.
+# `make` lists the targets. PYTHON=/path/to/python chooses the interpreter for .venv. TORCH=cpu takes the
+# build of torch for CPUs, several GB smaller on Linux.
 .DEFAULT_GOAL := help
-.PHONY: help setup mend repro test check digits lab page compare clean
+.PHONY: help setup mend play quick repro retrain test check digits lab page compare clean
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3 python,$(if $(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes),$(p))))
 
 help:
-	@echo 'make repro    set up, then make every figure and number (dvc repro)'
+	@echo 'make play     set up, then open the playground, which draws from weights/ (run all its cells)'
+	@echo 'make quick    set up, then make every figure and number from the models in weights/'
+	@echo 'make repro    set up, then train the models and make every figure and number (dvc repro)'
+	@echo 'make retrain  the same, with models of your own in place of those from weights/'
 	@echo 'make test     set up, then run the tests'
 	@echo 'make check    lint, formatting and types'
 	@echo 'make digits   set up, then only the samples of one model'
@@ -17,14 +21,29 @@ help:
 
 setup: .venv/ready
 
-.venv/ready: pyproject.toml constraints.txt Makefile
+# Of the lock, without and with the packages that differ in the CPU build. PyTorch's own index has this
+# build; we could not reach it, so TORCH=cpu is untried.
+CUDA = (cuda-|nvidia-|torch==|torchvision==|triton==)
+CPU = --index-url https://download.pytorch.org/whl/cpu $$(grep -oE '^(torch|torchvision)==[0-9.]+' requirements.txt)
+PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
+
+.venv/ready: pyproject.toml requirements.txt Makefile
 	@$(if $(PYTHON),$(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo 'error: Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python' >&2; exit 1; }
 	@echo 'Setting up .venv; torch alone is several GB, so the first time takes minutes.'
-	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	@# Whenever jsonschema is imported, this parses a grammar for seconds, to check what no notebook holds.
-	.venv/bin/python -m pip uninstall --quiet --yes rfc3987-syntax
+	@# Pip is silent for minutes. Whenever jsonschema is imported, rfc3987-syntax parses a grammar for
+	@# seconds, to check what no notebook holds.
+	@set -e; begun=$$(date +%s); \
+	state() { echo "set-up: $$(($$(date +%s) - begun)) s, .venv has $$(du -sh .venv | cut -f1)"; }; \
+	(while sleep 5 && kill -0 $$$$; do state; done) 2>/dev/null & \
+	trap "kill $$!" EXIT; \
+	$(PYTHON) -m venv .venv; \
+	$(if $(filter cpu,$(TORCH)),$(PIP) install --no-deps $(CPU);) \
+	awk '/^[a-z]/ {cuda = /^$(CUDA)/} !cuda || "$(TORCH)" != "cpu"' requirements.txt >.venv/requirements.txt; \
+	$(PIP) install --no-deps --require-hashes --requirement .venv/requirements.txt; \
+	$(PIP) install --no-deps --no-build-isolation --editable .; \
+	$(PIP) uninstall --yes rfc3987-syntax; \
+	state
 	@if git rev-parse --git-dir >/dev/null 2>&1; then \
 		git config filter.nbstripout.clean '"$(CURDIR)/.venv/bin/python" -m nbstripout --keep-id --extra-keys "metadata.language_info"' && \
 		git config filter.nbstripout.smudge cat && \
@@ -38,8 +57,23 @@ setup: .venv/ready
 mend: setup
 	@python -m ihdm.pipeline.lockfile
 
+# The playground needs neither data nor training.
+play: setup
+	jupyter lab notebooks/17-playground.ipynb
+
+quick: mend
+	dvc repro data
+	@python -m ihdm.pipeline.adopting
+	dvc repro
+
 repro: mend
 	dvc repro
+
+# DVC would restore what it made of adopted weights: its run cache is for the same code and settings.
+retrain: mend
+	dvc repro data
+	@python -m ihdm.pipeline.adopting drop
+	dvc repro --no-run-cache
 
 digits: mend
 	dvc repro samples@mnist

@@ -1,6 +1,7 @@
 """A trained model as one object: a process, its network, and the images its prior draws from.
 
-model = Model.trained("mnist")
+model = Model.trained("mnist")                            # inside the project
+model = Model.from_file("weights/mnist.safetensors")      # anywhere
 images = model.draw(64)[0]
 noisier = model.with_delta(1.5 * model.process.sigma).draw(64)[0]
 """
@@ -11,7 +12,6 @@ from itertools import chain
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 from torch import Tensor, nn
 
 from ihdm import networks, processes, progress, sampling, settings, weights
@@ -22,6 +22,7 @@ from ihdm.processes import InverseHeat, Process
 from ihdm.project import root
 from ihdm.sampling import Sample, Step
 from ihdm.settings import Experiment
+from ihdm.weights import Portable
 
 __all__ = ["Model"]
 
@@ -60,7 +61,29 @@ class Model:
         images = datasets.load(data)
         process = processes.make(*images.shape[1:], **described.numbers)
         network = networks.make(described, process, torch.from_numpy(images.modes))
-        return cls.of(described, weights.load(path, network), images.train, PartialState().device)
+        return cls.of(described, weights.load(path, network), images.train, best_device())
+
+    @classmethod
+    def from_file(cls, path: Path | str) -> "Model":
+        """The model of a portable file (`weights.Portable`), on the best device there is.
+
+        It needs no project, and only the packages that ihdm itself depends on, without the extra
+        `pipeline`. The file holds a few hundred training images; the prior draws from these alone,
+        so that a sample differs from that of the same index of `trained`.
+
+        Args:
+            path: the file.
+
+        Raises:
+            ProjectError: it is missing, damaged, or not such a file.
+        """
+        held = Portable.read(Path(path))
+        process = processes.make(*held.images.shape[2:], **held.experiment.numbers)
+        # The weights bring the modes of their own training images.
+        modes = torch.ones(2, *held.images.shape[1:])
+        network = networks.make(held.experiment, process, modes)
+        filled = weights.fill(network, held.tensors, Path(path))
+        return cls.of(held.experiment, filled, held.images, best_device())
 
     @classmethod
     def of(
@@ -179,6 +202,10 @@ class Model:
                         kept[step.k].append(step.state.cpu())
                     bar.update()
         return {level: torch.cat(states) for level, states in kept.items()}
+
+
+def best_device() -> torch.device:
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def chosen(samples: int | Sequence[Sample]) -> Sequence[Sample]:

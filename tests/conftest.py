@@ -22,6 +22,7 @@ from ihdm.model import Model
 from ihdm.precision import Autocast
 from ihdm.settings import Train, load
 from tests.browsing import chromium
+from ihdm.weights import Portable
 from tests.pipeline import REPOSITORY, run_pipeline
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -119,7 +120,7 @@ def write_settings(project, settings):
 
 
 def copy_sources(project, settings):
-    """Copies the repository's sources, without results and data, and gives them settings."""
+    """Copies the repository's sources, without anything made from them, and gives them settings."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=REPOSITORY,
@@ -128,7 +129,8 @@ def copy_sources(project, settings):
         check=True,
     )
     for name in listed.stdout.splitlines():
-        if not name.startswith(("results/", "tests/", "dvc.lock")) and (REPOSITORY / name).exists():
+        made = ("results/", "tests/", "weights/", "dvc.lock")
+        if not name.startswith(made) and (REPOSITORY / name).exists():
             target = project / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(REPOSITORY / name, target)
@@ -209,12 +211,25 @@ def ready(prepared_source, tmp_path, monkeypatch):
 @pytest.fixture
 def trained(ready):
     """A smoke project with weights that have learned nothing."""
+    weights.save(ready / "results/weights/mnist.safetensors", random_network("mnist"))
+    return ready
+
+
+def portable(name):
+    """The network of an experiment with random weights, as a file of `weights/` holds it."""
+    experiment, data = load().experiment(name)
+    images = datasets.load(data)
+    tensors = weights.rounded(random_network(name))
+    return Portable(experiment, images.fingerprint, [], {}, np.array(images.train[:16]), tensors)
+
+
+def random_network(name):
+    """The network of an experiment with weights that have learned nothing, and none at zero."""
     torch.manual_seed(0)
-    network = untrained("mnist")
+    network = untrained(name)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    weights.save(ready / "results/weights/mnist.safetensors", network)
-    return ready
+    return network
 
 
 def untrained(name):

@@ -1,13 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from ihdm import sampling
+from ihdm import sampling, weights
+from ihdm.data import datasets
 from ihdm.model import Model
 from ihdm.processes import Denoising
 from ihdm.project import ProjectError
 from ihdm.settings import load
-from tests.conftest import model_of
+from tests.conftest import model_of, portable, untrained
 from tests.test_sampling import Pull, heat_process
 
 
@@ -73,3 +76,29 @@ def test_a_trained_model_has_the_settings_of_its_experiment(trained):
     states = model.draw(2, levels=(model.process.K, 0))
     assert torch.equal(states[model.process.K], model.starts(2))
     assert len(list(model.steps([0], model.starts(1)))) == model.process.K
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist_colour", "mnist_blurring", "mnist_sigma0"])
+def test_a_model_of_a_file_is_that_of_the_experiment_with_the_prior_of_its_images(ready, name):
+    held, experiment = portable(name), load().experiments[name]
+    held.write(ready / "model.safetensors")
+    network = weights.fill(untrained(name), held.tensors, ready)
+    images = datasets.load(load().run[name]).train[:16]
+    expected = Model.of(experiment, network, images, torch.device("cpu")).draw(2)[0]
+    assert torch.equal(Model.from_file(ready / "model.safetensors").draw(2)[0], expected)
+
+
+def test_a_file_that_is_no_model_is_refused_by_name(ready):
+    path = ready / "model.safetensors"
+    with pytest.raises(ProjectError, match="model.safetensors does not exist"):
+        Model.from_file(path)
+    weights.save(path, untrained("mnist"))
+    with pytest.raises(ProjectError, match=r"model.safetensors is no model of this version"):
+        Model.from_file(path)
+    held = portable("mnist")
+    replace(held, tensors=portable("mnist_sigma0").tensors).write(path)
+    with pytest.raises(ProjectError, match=r"model.safetensors does not fit the network"):
+        Model.from_file(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ProjectError, match="model.safetensors is damaged"):
+        Model.from_file(path)

@@ -1,6 +1,7 @@
 """The playground: what its controls do, without a browser."""
 
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from PIL import Image as Picture
 from safetensors.torch import save_file
 
 from ihdm import heat
+from ihdm.model import Model
 from ihdm.settings import load
-from ihdm.show import playground
-from tests.conftest import untrained
+from ihdm.show import playground, videos
+from tests.conftest import portable, untrained
 
 
 def parts(box, kind):
@@ -53,10 +55,31 @@ def test_the_share_above_the_noise_is_that_of_the_blurred_coefficients():
     assert title == f"{(left.square() > 0.05**2).double().mean():.1%} above the noise"
 
 
-def test_without_weights_it_says_which_command_makes_them(ready):
+def test_without_weights_it_says_which_commands_bring_them(ready):
     said = playground.drawing("mnist")
     assert isinstance(said, Label)
     assert "dvc repro train@mnist" in said.value
+    assert "git restore weights" in said.value
+
+
+def test_weights_in_git_are_enough_to_play(ready):
+    portable("mnist").write(ready / "weights/mnist.safetensors")
+    shutil.rmtree(ready / "data/prepared")
+    experiment = load().experiments["mnist"]
+    box = playground.drawing("mnist")
+    prior = seen(box)
+    parts(box, Button)[0].click()
+    told, source = parts(box, Label)
+    assert told.value == f"level 0 of {experiment.process.K}"
+    assert source.value == "The weights are in weights/mnist.safetensors."
+    # The picture on the screen is that of the model by hand, in every pixel.
+    delta = 1.25 * experiment.process.sigma
+    model = Model.from_file("weights/mnist.safetensors").with_delta(delta)
+    by_hand = videos.mosaic(model.draw(1)[0][None], 1, playground.SCREEN)[0]
+    assert np.array_equal(seen(box), by_hand)
+    assert not np.array_equal(prior, by_hand)
+    names = parts(playground.melting("mnist"), Dropdown)[0]
+    assert "mnist5k, 2" in names.options
 
 
 @pytest.fixture

@@ -4,12 +4,16 @@ import ast
 import subprocess
 import sys
 import sysconfig
+import venv
 import zipfile
+from importlib.metadata import distribution, distributions
 
 import pytest
+from packaging.requirements import Requirement
+from PIL import Image
 
 from ihdm.pipeline.stage_code import EXEMPT, named, sources
-from tests.conftest import copy_sources, read_settings
+from tests.conftest import copy_sources, portable, read_settings
 from tests.pipeline import REPOSITORY
 
 # A module imports from its own room and from the rooms above it.
@@ -22,7 +26,7 @@ ROOMS = [
     {"figures", "results"},
     {"measures"},
     {"pipeline"},
-    {"show"},
+    {"show", "draw"},
 ]
 METHOD = ROOMS[3] | {"pixels"}
 
@@ -139,3 +143,37 @@ def test_a_wheel_installed_elsewhere_imports_every_room(wheel, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(wheel / "ihdm" / "__init__.py")
+
+
+def add_needed(requirements, extras, found):
+    """Adds the installed distributions that requirements ask for, with all that these ask for."""
+    for need in map(Requirement, requirements):
+        if need.marker and not any(need.marker.evaluate({"extra": extra}) for extra in extras):
+            continue
+        own, known = found.get(need.name, (distribution(need.name), set()))
+        new = {"", *need.extras} - known
+        found[need.name] = (own, known | new)
+        if new:
+            add_needed(own.requires or (), new, found)
+
+
+def test_a_wheel_draws_digits_with_its_base_dependencies_alone(wheel, ready, tmp_path):
+    portable("mnist").write(tmp_path / "mnist.safetensors")
+    venv.create(tmp_path / "bare")
+    (site,) = (tmp_path / "bare").glob("lib/python*/site-packages")
+    (own,) = distributions(path=[str(wheel)])
+    found = {}
+    add_needed(own.requires, {""}, found)
+    tops = {path.name: path for path in wheel.iterdir()}
+    for needed, _ in found.values():
+        names = {file.parts[0] for file in needed.files} - {"..", "__pycache__"}
+        tops |= {name: needed.locate_file(name) for name in names}
+    for name, path in tops.items():
+        (site / name).symlink_to(path)
+    command = [tmp_path / "bare/bin/python", "-I", "-c"]
+    program = f"import ihdm.draw; ihdm.draw.main({['mnist.safetensors', '--out', 'digits.png']})"
+    subprocess.run([*command, program], cwd=tmp_path, check=True)
+    with Image.open(tmp_path / "digits.png") as picture:
+        assert picture.size == (4 * 114 + 2, 4 * 114 + 2)
+    for absent in ("accelerate", "dvc", "ihdm.pipeline.training"):
+        assert subprocess.run([*command, f"import {absent}"], cwd=tmp_path, check=False).returncode

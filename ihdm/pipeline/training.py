@@ -35,6 +35,7 @@ from ihdm.settings import Experiment
 __all__ = ["Finished", "follow", "run"]
 
 FINAL = "final.safetensors"
+ADOPTED = "adopted.json"
 SECONDS_FOR_LOCK = 15
 
 
@@ -45,10 +46,12 @@ class Finished:
     Attributes:
         weights: safetensors file with the moving average of the weights.
         history: rows of `step`, `training` and `held_out` loss, and `learning_rate`.
+        origin: "trained here", or the file that the weights were adopted from.
     """
 
     weights: Path
     history: list[Row]
+    origin: str
 
 
 def run(name: str, parent: int | None = None) -> Finished:
@@ -85,7 +88,8 @@ def run(name: str, parent: int | None = None) -> Finished:
     with locked(folder) if main else nullcontext():
         accelerator.wait_for_everyone()
         if (folder / FINAL).is_file():
-            print(f"{name}: already trained, using the weights in {folder.relative_to(root())}")
+            origin, own = result(folder).origin, folder.relative_to(root())
+            print(f"{name}: already {origin}, using the weights in {own}")
         elif experiment.train.published:
             if main:
                 take(experiment, images, folder, accelerator)
@@ -103,7 +107,10 @@ def state_folder(name: str) -> Path:
 
 
 def result(folder: Path) -> Finished:
-    return Finished(folder / FINAL, json.loads((folder / "history.json").read_text()))
+    history, adopted, origin = folder / "history.json", folder / ADOPTED, "trained here"
+    if adopted.exists():
+        origin = f"adopted from {json.loads(adopted.read_text())['file']}, not trained here"
+    return Finished(folder / FINAL, json.loads(history.read_text()), origin)
 
 
 def take(experiment: Experiment, images: Images, folder: Path, accelerator: Accelerator) -> None:
@@ -124,6 +131,7 @@ def take(experiment: Experiment, images: Images, folder: Path, accelerator: Acce
 def finish(folder: Path, network: torch.nn.Module, history: list[Row]) -> None:
     with replacing(folder / "history.json") as temporary:
         temporary.write_text(json.dumps(history))
+    (folder / ADOPTED).unlink(missing_ok=True)  # of an adoption that was cut off
     weights.save(folder / FINAL, network)
     checkpoints.clear(folder)
 
@@ -227,7 +235,10 @@ def follow(name: str) -> Finished:
     """
     folder = state_folder(name)
     launching.follow("ihdm.pipeline.training", [name])
-    return result(folder)
+    finished = result(folder)
+    if (folder / ADOPTED).exists():
+        print(f"{name}: {finished.origin}")
+    return finished
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
@@ -15,10 +16,11 @@ from ihdm.data import datasets
 from ihdm.data.photographs import photograph
 from ihdm.measures import spectrum
 from ihdm.model import Model
-from ihdm.pixels import to_unit
+from ihdm.pixels import UInt8, to_unit
 from ihdm.processes import InverseHeat
-from ihdm.project import ProjectError
+from ihdm.project import ProjectError, root
 from ihdm.show import videos
+from ihdm.weights import Portable
 
 __all__ = ["drawing", "melted", "melting"]
 
@@ -57,7 +59,7 @@ def melting(experiment: str) -> widgets.Widget:
     """Controls for an image, its blur and the noise, above the panels of `melted`.
 
     Args:
-        experiment: the first images of its data are offered beside photographs, once prepared.
+        experiment: the first of its training images are offered beside photographs.
 
     Raises:
         ProjectError: the experiment is not switched on.
@@ -67,7 +69,7 @@ def melting(experiment: str) -> widgets.Widget:
     names = params.notebooks.psd_duality.photographs
     pictures: dict[str, Tensor] = {name: photograph(name, SIDE) for name in names}
     try:
-        images = to_unit(datasets.load(data).train[:3])
+        images = to_unit(images_of(experiment, data)[:3])
         pictures |= {f"{data}, {i}": image[None] for i, image in enumerate(images)}
     except ProjectError as error:
         remark.value = f"Photographs alone: {error}"
@@ -89,17 +91,24 @@ def drawing(experiment: str) -> widgets.Widget:
     """Controls for delta, the seed of the noise and the start, and a trained model that draws.
 
     Args:
-        experiment: of inverse heat dissipation. Without trained weights, a label names the command
-            that makes them.
+        experiment: of inverse heat dissipation. It draws from the results of the pipeline, or else
+            from `weights/`, which needs no data. Without both, a label says how to get them.
 
     Raises:
         ProjectError: the experiment is not switched on.
     """
     settings.load().experiment(experiment)
+    path = root() / "results" / "weights" / f"{experiment}.safetensors"
     try:
-        model = Model.trained(experiment)
-    except ProjectError as error:
-        return widgets.Label(f"{error}. `dvc repro train@{experiment}` makes what is missing.")
+        model = Model.trained(experiment, path)
+    except ProjectError as missing:
+        path = portable(experiment)
+        try:
+            model = Model.from_file(path)
+        except ProjectError as error:
+            return widgets.Label(
+                f"{missing}; {error}. `dvc repro train@{experiment}` makes what is missing."
+            )
     if not isinstance(model.process, InverseHeat):
         return widgets.Label(f"{experiment} is not of inverse heat dissipation, and has no delta")
     K, sigma = model.process.K, model.process.sigma
@@ -110,6 +119,7 @@ def drawing(experiment: str) -> widgets.Widget:
     }
     screen = widgets.Image(format="png", layout=widgets.Layout(width=f"{SCREEN}px"))
     button, level = widgets.Button(description="draw"), widgets.Label()
+    source = widgets.Label(f"The weights are in {path.relative_to(root())}.")
 
     def show(k: int, u_k: Tensor) -> None:
         level.value = f"level {k} of {K}"
@@ -128,7 +138,22 @@ def drawing(experiment: str) -> widgets.Widget:
 
     follow(controls, begin)
     button.on_click(lambda _: draw(**values(controls)))
-    return widgets.VBox([*controls.values(), button, level, screen])
+    return widgets.VBox([*controls.values(), button, level, screen, source])
+
+
+def portable(experiment: str) -> Path:
+    return root() / "weights" / f"{experiment}.safetensors"
+
+
+def images_of(experiment: str, data: str) -> UInt8:
+    """Training images: of the prepared data, or else of the file in `weights/`."""
+    try:
+        return datasets.load(data).train
+    except ProjectError as missing:
+        try:
+            return Portable.read(portable(experiment)).images
+        except ProjectError as error:
+            raise ProjectError(f"{missing}; {error}") from None
 
 
 def values(controls: Mapping[str, widgets.Widget]) -> dict[str, Any]:
