@@ -21,8 +21,8 @@ from ihdm.data import datasets
 from ihdm.model import Model
 from ihdm.precision import Autocast
 from ihdm.settings import Train, load
-from tests.browsing import chromium
 from ihdm.weights import Portable
+from tests.browsing import chromium
 from tests.pipeline import REPOSITORY, run_pipeline
 
 REFERENCE = Path(__file__).parent / "reference"

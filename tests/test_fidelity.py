@@ -199,3 +199,22 @@ def test_inception_fid_is_that_of_as_many_draws_against_the_chosen_images(
     for path in files:
         path.unlink()
     assert inception.fid("mnist") == found
+
+
+def test_a_rise_is_the_difference_of_two_unbiased_distances():
+    numbers = np.random.default_rng(0)
+    y = numbers.normal(size=(30, 3))
+    y = (y - y.mean(0)) / y.std(0)
+    first, second = (numbers.normal(shift, 1, (20, 3)) for shift in (0, 1))
+
+    def distance(x):
+        def kernel(a, b):
+            return (a @ b / 3 + 1) ** 3
+
+        own = [kernel(a, b) for i, a in enumerate(x) for j, b in enumerate(x) if i != j]
+        return np.mean(own) - 2 * np.mean([kernel(a, b) for a in x for b in y])
+
+    found = fidelity.rise(first, second, y, seed=0, bootstraps=100)
+    assert found.value == pytest.approx(distance(second) - distance(first))
+    assert 0 < found.half < found.value
+    assert fidelity.rise(first, first, y, seed=0, bootstraps=10) == (0, 0)

@@ -120,3 +120,10 @@ def test_a_sample_that_was_only_sharpened_leads_back_to_its_state():
     process = InverseHeat(heat, 0.01)
     assert retraced(process, u, heat.blur(u, 6), 6) == pytest.approx(1, abs=1e-5)
     assert abs(retraced(process, u, heat.blur(other, 6), 6)) < 0.9
+
+
+def test_a_power_law_meets_a_floor_where_its_formula_says():
+    frequency = torch.linspace(0, 3, 301, dtype=torch.float64)
+    power = frequency.clamp(min=1e-3) ** -2
+    assert spectrum.crossing(frequency, power, 1 / 1.5**2 + 1e-9) == pytest.approx(1.5)
+    assert spectrum.crossing(frequency, power, 0.01) == 3

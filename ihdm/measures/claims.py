@@ -111,15 +111,15 @@ CLAIMS = (
     Claim(
         "Sec. 4, Fig. 6",
         "Images start to degenerate into noise after about 1.3 sigma",
-        "rise of KID from {s.noise_scale.near:g} to {s.noise_scale.beyond:g} sigma: above 0",
-        "07-noise-scale",
+        "rise of KID from {s.fid_tables.usual:g} sigma to the largest delta of the sweep: above 0",
+        "13-fid-tables",
         rules.noise_sets_in,
     ),
     Claim(
         "Sec. 4, Fig. 6",
         "Without sampling noise the model mainly sharpens its start",
-        "correlation of a sample with its state at a level with detail: above "
-        "{s.claims.sharpens:g}; its fine detail has less power than that of digits",
+        "correlation of a sample, blurred back, with its state at a level with detail: above "
+        "{s.claims.sharpens:g}; less fine detail than at {s.noise_scale.slopes[1]:g} sigma",
         "07-noise-scale",
         rules.only_sharpens,
     ),

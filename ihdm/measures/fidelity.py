@@ -26,6 +26,7 @@ __all__ = [
     "floor",
     "kid",
     "optimum",
+    "rise",
 ]
 
 SUBSETS = 100  # over which clean-fid averages KID
@@ -186,6 +187,25 @@ def optimum(
     half = 1.96 * float(np.std(others, ddof=1))
     bracketed = places[0] < places[curves[:, 0].argmin()] < places[-1]
     return Optimum(lowest, lowest - half, lowest + half, bool(bracketed))
+
+
+def rise(
+    first: Features, second: Features, reference: Features, seed: int, bootstraps: int
+) -> Measured:
+    """By how much KID is higher in a second set of samples than in a first, of the same draws.
+
+    Args:
+        first: (N, F) features.
+        second: (N, F) features of the same draws, with another setting.
+        reference: (M, F) features.
+        seed: of the bootstrap.
+        bootstraps: how many bootstrap samples of the draws, at least 2.
+    """
+    y, size = standardised(reference, reference), len(first)
+    counts = np.vstack([np.ones((1, size), np.int64), multiplicities(size, seed, bootstraps)])
+    low, high = (kernel_bootstrap(standardised(x, reference), y, counts) for x in (first, second))
+    value, *others = high - low
+    return Measured(float(value), 1.96 * float(np.std(others, ddof=1)))
 
 
 def vertex(places: Features, values: Features) -> float:

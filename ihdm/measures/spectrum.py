@@ -19,6 +19,7 @@ from ihdm.processes import InverseHeat, Process
 __all__ = [
     "PowerLaw",
     "additivity",
+    "crossing",
     "decades",
     "fine_power",
     "power_law",
@@ -76,6 +77,21 @@ def decades(power: Tensor, reference: Tensor) -> float:
         reference: (R,) another, of the same rings.
     """
     return (power / reference).log10().square().mean().sqrt().item()
+
+
+def crossing(frequency: Tensor, power: Tensor, floor: float) -> float:
+    """The lowest frequency at which a spectrum is below a floor, as that of noise.
+
+    Args:
+        frequency: (R,) radians per pixel, 0 first and rising.
+        power: (R,) a PSD.
+        floor: a power.
+
+    Returns:
+        The frequency; the highest if all of the spectrum is above the floor.
+    """
+    below = frequency[power < floor]
+    return (below.min() if len(below) else frequency[-1]).item()
 
 
 def fine_power(images: Tensor, reference: Tensor) -> float:

@@ -159,7 +159,6 @@ class NoiseScale(OneExperiment):
     rows: PositiveInt
     held_out: AtLeastTwo
     slopes: Annotated[tuple[float, float, float], Rising]
-    degenerate: PositiveFloat
 
     def problems(self, params: "Params") -> Iterator[str]:
         yield from _reused(params, samples=self.samples)
@@ -274,6 +273,7 @@ class Claims(Notebook):
     additivity: PositiveFloat
     flat: Share
     near_sigma: PositiveFloat
+    blank: Share
     brightness: Share
     classes: Share
     levels: Share
