@@ -6,9 +6,18 @@ its sweep, too few trainings), the claim is not testable at this scale.
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
 
+from ihdm.measures import verdicts
+from ihdm.measures.verdicts import (
+    BY_CONSTRUCTION,
+    CONTRADICTED,
+    NOT_TESTED,
+    SUPPORTED,
+    UNDECIDED,
+    Judged,
+    Metrics,
+    percent,
+)
 from ihdm.settings import Notebooks
 
 __all__ = [
@@ -23,6 +32,7 @@ __all__ = [
     "elbo_near_sigma",
     "fails_without_noise",
     "local_gradients",
+    "mean_colour_kept",
     "no_copies",
     "noise_sets_in",
     "only_sharpens",
@@ -35,24 +45,7 @@ __all__ = [
     "spectra_add",
 ]
 
-SUPPORTED, CONTRADICTED = "supported", "contradicted"
 UNTESTABLE = "not testable at this scale"
-
-Metrics = Mapping[str, Any]
-
-
-class Judged(NamedTuple):
-    """A claim, judged by numbers.
-
-    Attributes:
-        value: our numbers in words.
-        verdict: supported, contradicted, or not testable at this scale.
-        remark: the gate that was not passed, or a limit of the verdict.
-    """
-
-    value: str
-    verdict: str
-    remark: str = ""
 
 
 def above(value: float, half: float, threshold: float) -> str:
@@ -72,11 +65,6 @@ def both(*verdicts: str) -> str:
         if verdict in verdicts:
             return verdict
     return SUPPORTED
-
-
-def percent(value: float, half: float | None = None) -> str:
-    interval = "" if half is None else f" ± {100 * half:.0f}"
-    return f"{100 * value:.0f}{interval} %"
 
 
 def fails_without_noise(m: Metrics, s: Notebooks) -> Judged:
@@ -149,17 +137,44 @@ def spectra_add(m: Metrics, s: Notebooks) -> Judged:
 
 def colour_and_shape(m: Metrics, s: Notebooks) -> Judged:
     shape, half, gate = m["shape"], m["shape_half_interval"], m["legibility"]
-    noise, together = percent(shape["rows"], half["rows"]), shape["interaction"]
-    value = f"noise {noise}, both {percent(together, half['interaction'])}"
-    wanted = s.colour_and_shape
+    wanted, linear = s.colour_and_shape, m["linear"]
+    noise, both_together = (percent(shape[key], half[key]) for key in ("rows", "interaction"))
+    value = f"noise {noise}, both {both_together}"
     if gate["median"] > gate["limit"] or gate["contrast"] <= wanted.contrast:
-        return Judged(value, UNTESTABLE, "the samples are not legible")
-    verdict = both(
-        above(shape["rows"], half["rows"], wanted.noise_share),
-        below(together, half["interaction"], wanted.interaction),
-    )
+        return Judged(value, NOT_TESTED, "the samples are not legible")
+
+    def verdict(of: Metrics) -> str:
+        shape, half = of["shape"], of["shape_half_interval"]
+        return verdicts.both(
+            verdicts.above(shape["rows"], half["rows"], wanted.noise_share),
+            verdicts.below(shape["interaction"], half["interaction"], wanted.interaction),
+        )
+
+    # Samples of the linear network are not legible, but blank ones would show nothing.
+    if verdict(linear) == SUPPORTED and linear["legibility"]["contrast"] > wanted.contrast:
+        found = as_linear(verdict(m))
+        known = percent(linear["shape"]["rows"])
+        return Judged(value, found, f"with the best linear step, noise has {known} as well")
     remark = f"of the variance of colour, the prior state has {percent(m['colour']['columns'])}"
-    return Judged(value, verdict, remark)
+    return Judged(value, verdict(m), remark)
+
+
+def mean_colour_kept(m: Metrics, s: Notebooks) -> Judged:
+    def verdict(of: Metrics) -> str:
+        kept = of["mean_colour"]
+        return verdicts.above(kept["correlation"], kept["half_interval"], s.claims.brightness)
+
+    kept, linear = m["mean_colour"], m["linear"]
+    value = f"correlation {kept['correlation']:.4f} ± {kept['half_interval']:.4f}"
+    if verdict(linear) == SUPPORTED:
+        known = linear["mean_colour"]["correlation"]
+        return Judged(value, as_linear(verdict(m)), f"the best linear step: {known:.4f}")
+    return Judged(value, verdict(m))
+
+
+def as_linear(verdict: str) -> str:
+    """The verdict on a claim that the untrained linear network satisfies."""
+    return BY_CONSTRUCTION if verdict == SUPPORTED else verdict
 
 
 def smoother(m: Metrics, s: Notebooks) -> Judged:
@@ -184,12 +199,21 @@ def local_gradients(m: Metrics, s: Notebooks) -> Judged:
 
 
 def no_copies(m: Metrics, s: Notebooks) -> Judged:
-    near, p = m["near"]["IHDM"], m["p"]["IHDM"]
-    value = f"{100 * near:.0f} % (p = {p:.2g})"
-    if m["too_far"]["IHDM"]:
-        return Judged(value, UNTESTABLE, "samples are too far from all digits")
-    verdict = CONTRADICTED if p < m["limit"] else SUPPORTED
-    return Judged(value, verdict, "finds copying of many samples, not of a few")
+    def verdict(of: str) -> str:
+        if m["too_far"][of]:
+            return NOT_TESTED
+        if m["p"][of] < m["limit"]:
+            return CONTRADICTED
+        seen = m["detectable"][of] < s.nearest_neighbours.copies
+        return SUPPORTED if seen else UNDECIDED
+
+    near, half, seen = (m[key]["IHDM"] for key in ("near", "near_half_interval", "detectable"))
+    value = f"{percent(near, half)} of samples are near (p = {m['p']['IHDM']:.2g})"
+    if (found := verdict("IHDM")) == NOT_TESTED:
+        return Judged(value, found, "samples are too far from all digits")
+    if verdict("linear") == SUPPORTED:
+        return Judged(value, as_linear(found), "the best linear step is no nearer")
+    return Judged(value, found, f"the test would find {percent(seen)} of copies or more")
 
 
 def overlap_flattens(m: Metrics, s: Notebooks) -> Judged:

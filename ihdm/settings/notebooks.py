@@ -226,6 +226,8 @@ class InputGradients(TwoProcesses):
 
 
 class NearestNeighbours(ThreeProcesses):
+    samples: PositiveInt
+    copies: Share
     neighbours: PositiveInt
     rows: PositiveInt
 
