@@ -1,4 +1,4 @@
-"""How far the noise decides the shape of a sample, and the prior state its colour (Sec. 4, Fig. 7a).
+"""How far noise decides the shape of a sample, and the prior state its colour (Sec. 4, Fig. 7a).
 
 A grid of samples: `u_0(i, j)` has the noise of the i-th sample and the prior state of the j-th.
 """
@@ -36,8 +36,8 @@ def grid(model: Model, noises: int, starts: int) -> tuple[Tensor, Tensor]:
 def shares(starts: Tensor, samples: Tensor) -> dict[str, Any]:
     """The causes of the variance of shape and of colour, and how well the mean colour is kept.
 
-    Shape is `neighbours.normalised_shape`; colour is the mean of each channel. Intervals are of 95 %
-    and cover the draw of noises and of prior states: jackknives over each, added in quadrature.
+    Shape is `neighbours.normalised_shape`; colour is the mean of each channel. 95 % intervals
+    cover the draw of noises and of prior states: jackknives over each, added in quadrature.
 
     Args:
         starts: (J, C, H, W) prior states, J at least 2.
