@@ -29,6 +29,10 @@ def test_causes_of_images_that_are_made_of_a_shape_and_a_colour():
 class Still(nn.Module):
     """Changes nothing."""
 
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("device", torch.zeros(()))
+
     def forward(self, u, k):
         return torch.zeros_like(u)
 
