@@ -70,7 +70,7 @@ def small_settings():
     settings["notebooks"]["interpolation"] |= {"pairs": 4, "points": 5, "rows": 1}
     settings["notebooks"]["interpolation"]["shown"] = 3
     settings["notebooks"]["input_gradients"] |= {"images": 4, "pixels": [[0.5, 0.5]]}
-    settings["notebooks"]["nearest_neighbours"] |= {"neighbours": 2, "rows": 1}
+    settings["notebooks"]["nearest_neighbours"] |= {"samples": 4, "neighbours": 2, "rows": 1}
     settings["digit_features"]["epochs"] = 1
     settings["notebooks"]["fid_tables"] |= {
         "samples": 16,

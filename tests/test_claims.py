@@ -26,7 +26,16 @@ SHARES = {"rows": 0.8, "interaction": 0.1}
 KNOWN = {"rows": 0.05, "interaction": 0.05}
 KID = {"value": 1.3, "low": 1.2, "high": 1.4, "bracketed": True}
 ELBO = {"value": 1.03, "half_interval": 0.01}
-NEAR = {"near": {"IHDM": 0.0}, "p": {"IHDM": 1.0}, "limit": 0.02, "too_far": {"IHDM": False}}
+BAD = {"shape": {"rows": 0.1, "interaction": 0.8}, "shape_half_interval": KNOWN}
+BAD |= {"legibility": LEGIBLE}
+NEAR = {
+    "near": {"IHDM": 0.01, "linear": 0.0},
+    "near_half_interval": {"IHDM": 0.01, "linear": 0.05},
+    "p": {"IHDM": 1.0, "linear": 1.0},
+    "limit": 0.05,
+    "too_far": {"IHDM": False, "linear": True},
+    "detectable": {"IHDM": 0.08, "linear": 0.08},
+}
 
 
 def bend(difference):
@@ -54,9 +63,24 @@ def alpha(mean, half):
     return {"alpha": {"cat": mean, "dog": mean, "mean": mean, "half_interval": half}}
 
 
-def shape(gate=LEGIBLE, **changes):
+def shape(gate=LEGIBLE, linear=BAD, **changes):
     shares = {"shape": SHARES | changes, "shape_half_interval": KNOWN}
-    return shares | {"colour": {"columns": 0.9}, "legibility": gate}
+    return shares | {"colour": {"columns": 0.9}, "legibility": gate, "linear": linear}
+
+
+LINEAR = shape(linear=None, rows=0.99, interaction=0.0)
+
+
+def mean_colour(kept, linear=0.5):
+    def of(value):
+        return {"mean_colour": {"correlation": value, "half_interval": 0.01}}
+
+    return of(kept) | {"linear": of(linear)}
+
+
+def copies(**changes):
+    """Changes of what was measured with IHDM."""
+    return NEAR | {key: NEAR[key] | {"IHDM": value} for key, value in changes.items()}
 
 
 def fall(share):
@@ -90,11 +114,25 @@ CASES = [
     ("colour_and_shape", shape(), SUPPORTED),
     ("colour_and_shape", shape(rows=0.58), UNDECIDED),
     ("colour_and_shape", shape(interaction=0.4), CONTRADICTED),
-    ("colour_and_shape", shape(rows=0.1, gate=LEGIBLE | {"median": 3.0}), NOT_TESTED),
-    ("colour_and_shape", shape(rows=0.1, gate=LEGIBLE | {"contrast": 0.2}), NOT_TESTED),
+    ("colour_and_shape", shape(gate=LEGIBLE | {"median": 3.0}), NOT_TESTED),
+    ("colour_and_shape", shape(gate=LEGIBLE | {"contrast": 0.2}), NOT_TESTED),
+    ("colour_and_shape", shape(linear=LINEAR), BY_CONSTRUCTION),
+    ("colour_and_shape", shape(linear=LINEAR, interaction=0.4), CONTRADICTED),
+    (
+        "colour_and_shape",
+        shape(linear=LINEAR | {"legibility": LEGIBLE | {"contrast": 0.2}}),
+        SUPPORTED,
+    ),
+    ("mean_colour_kept", mean_colour(0.99), SUPPORTED),
+    ("mean_colour_kept", mean_colour(0.955), UNDECIDED),
+    ("mean_colour_kept", mean_colour(0.6), CONTRADICTED),
+    ("mean_colour_kept", mean_colour(0.99, linear=0.99), BY_CONSTRUCTION),
+    ("mean_colour_kept", mean_colour(0.6, linear=0.99), CONTRADICTED),
     ("no_copies", NEAR, SUPPORTED),
-    ("no_copies", NEAR | {"near": {"IHDM": 0.5}, "p": {"IHDM": 1e-9}}, CONTRADICTED),
-    ("no_copies", NEAR | {"too_far": {"IHDM": True}}, NOT_TESTED),
+    ("no_copies", copies(near=0.5, p=1e-9), CONTRADICTED),
+    ("no_copies", copies(detectable=0.3), UNDECIDED),
+    ("no_copies", copies(too_far=True), NOT_TESTED),
+    ("no_copies", NEAR | {"too_far": {"IHDM": False, "linear": False}}, BY_CONSTRUCTION),
     ("elbo_near_sigma", {"elbo_delta": ELBO}, SUPPORTED),
     ("elbo_near_sigma", {"elbo_delta": ELBO | {"value": 1.095}}, UNDECIDED),
     ("elbo_near_sigma", {"elbo_delta": ELBO | {"value": 0.8}}, CONTRADICTED),
@@ -149,7 +187,8 @@ def test_the_ledger_judges_every_claim_by_the_metrics_of_its_notebook():
     for claim in CLAIMS:
         for name, numbers, _ in reversed(CASES):
             if BY_NAME[name] is claim.judge:
-                metrics[claim.notebook] |= numbers
+                linear = metrics[claim.notebook].get("linear", {}) | numbers.get("linear", {})
+                metrics[claim.notebook] |= numbers | ({"linear": linear} if linear else {})
     judged = claims.ledger(metrics, {}, NOTEBOOKS)
     assert [claim.claim for claim, _ in judged] == [claim.claim for claim in CLAIMS]
     assert all(found.verdict in VERDICTS for _, found in judged)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cdist
+from scipy.stats import binom
 
 from ihdm.measures import neighbours
 
@@ -55,3 +56,24 @@ def test_what_diverged_is_infinitely_far():
     distance = neighbours.nearest(queries, images).distance[:, 0]
     assert distance[:2].tolist() == [torch.inf] * 2
     assert distance[2].isfinite()
+
+
+@pytest.mark.parametrize("background", [0.0, 0.02, 0.05])
+def test_the_detectable_fraction_of_copies_is_found_nineteen_times_out_of_twenty(background):
+    count = 300
+    c = neighbours.detectable(count, background)
+    (needed, *_) = (n for n in range(count) if binom.sf(n - 1, count, 0.05) <= 0.05)
+    assert binom.sf(needed - 1, count, c + (1 - c) * background) == pytest.approx(0.95)
+    assert neighbours.detectable(10 * count, background) < c
+
+
+def test_copying_finds_the_detectable_fraction_in_simulated_samples():
+    numbers = np.random.default_rng(0)
+    new = torch.linspace(1, 2, 1000)
+    count, background, found = 200, 0.03, 0
+    copied = numbers.random((300, count)) < neighbours.detectable(count, background)
+    near = copied | (numbers.random((300, count)) < background)
+    for row in near:
+        distances = torch.from_numpy(np.where(row, 0.5, 1.5))
+        found += neighbours.copying(distances, new).p <= neighbours.LEVEL
+    assert 0.91 < found / 300 < 0.99

@@ -6,6 +6,7 @@ from scipy.fft import dctn, idctn
 from ihdm.heat import HeatEquation, blur_schedule
 from ihdm.measures.spectrum import (
     additivity,
+    crossing,
     decades,
     fine_power,
     power_law,
@@ -125,5 +126,5 @@ def test_a_sample_that_was_only_sharpened_leads_back_to_its_state():
 def test_a_power_law_meets_a_floor_where_its_formula_says():
     frequency = torch.linspace(0, 3, 301, dtype=torch.float64)
     power = frequency.clamp(min=1e-3) ** -2
-    assert spectrum.crossing(frequency, power, 1 / 1.5**2 + 1e-9) == pytest.approx(1.5)
-    assert spectrum.crossing(frequency, power, 0.01) == 3
+    assert crossing(frequency, power, 1 / 1.5**2 + 1e-9) == pytest.approx(1.5)
+    assert crossing(frequency, power, 0.01) == 3

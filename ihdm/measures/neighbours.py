@@ -5,14 +5,25 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from scipy.stats import binomtest
+from scipy.stats import beta, binom, binomtest
 from torch import Tensor
 
 from ihdm.pixels import UInt8, to_unit
 
-__all__ = ["NEAR", "Copying", "Neighbours", "copying", "nearest", "normalised_shape", "typical"]
+__all__ = [
+    "LEVEL",
+    "NEAR",
+    "Copying",
+    "Neighbours",
+    "copying",
+    "detectable",
+    "nearest",
+    "normalised_shape",
+    "typical",
+]
 
-NEAR = 0.05
+NEAR = 0.05  # the fraction of new images that counts as near
+LEVEL = 0.05  # of the test, and the chance that it misses what it can detect
 
 
 @dataclass(frozen=True)
@@ -33,15 +44,19 @@ class Copying(NamedTuple):
     """Whether samples lie nearer to the training images than new images do.
 
     Attributes:
-        share: of the samples that are nearer than the nearest 5 % of new images.
+        share: fraction of the samples that are nearer than the nearest 5 % of new images.
+        half: half of its 95 % interval by Wilson, the longer side.
         p: the chance of as large a share or a larger one among new images (binomial test).
         too_far: the median sample is farther than 95 % of new images. Such samples are bad, and
             their distance says nothing about copying.
+        detectable: the fraction of copies that the test would have found; see `detectable`.
     """
 
     share: float
+    half: float
     p: float
     too_far: bool
+    detectable: float
 
 
 def copying(samples: Tensor, new: Tensor) -> Copying:
@@ -51,9 +66,36 @@ def copying(samples: Tensor, new: Tensor) -> Copying:
         samples: (N,) of samples.
         new: (M,) of images that were not trained on.
     """
-    near = int((samples < new.quantile(NEAR)).sum())
-    p = binomtest(near, len(samples), NEAR, alternative="greater").pvalue
-    return Copying(near / len(samples), float(p), not typical(samples, new))
+    near, count = int((samples < new.quantile(NEAR)).sum()), len(samples)
+    test = binomtest(near, count, NEAR, alternative="greater")
+    low, high = binomtest(near, count).proportion_ci(method="wilson")
+    share = near / count
+    return Copying(
+        share,
+        float(max(share - low, high - share)),
+        float(test.pvalue),
+        not typical(samples, new),
+        detectable(count, share),
+    )
+
+
+def detectable(count: int, background: float) -> float:
+    """The fraction of copies among samples that the test of `copying` finds 19 times out of 20.
+
+    All copies are near, and a fraction `background` of the other samples. The test finds copies if
+    at least n samples are near, n the smallest number with `P(Bin(count, 0.05) >= n) <= 0.05`. Then
+    `P(Bin(count, q) >= n) = 0.95` gives q, and `q = c + (1 - c) background` the fraction c.
+
+    Args:
+        count: how many samples.
+        background: measured fraction of near samples, in [0, 1].
+
+    Returns:
+        c in [0, 1].
+    """
+    needed = int(binom.isf(LEVEL, count, NEAR)) + 1
+    q = float(beta.ppf(1 - LEVEL, needed, count - needed + 1))
+    return max(0.0, (q - background) / (1 - background)) if background < 1 else 0.0
 
 
 def typical(samples: Tensor, new: Tensor) -> bool:

@@ -8,6 +8,7 @@ from ihdm.measures.verdicts import (
     CONTRADICTED,
     NOT_TESTED,
     SUPPORTED,
+    UNDECIDED,
     Judged,
     Metrics,
     above,
@@ -80,26 +81,62 @@ def spectra_add(m: Metrics, s: Notebooks) -> Judged:
 
 def colour_and_shape(m: Metrics, s: Notebooks) -> Judged:
     shape, half, gate = m["shape"], m["shape_half_interval"], m["legibility"]
-    noise, together = percent(shape["rows"], half["rows"]), shape["interaction"]
-    value = f"noise {noise}, both {percent(together, half['interaction'])}"
-    wanted = s.colour_and_shape
+    wanted, linear = s.colour_and_shape, m["linear"]
+    noise, both_together = (percent(shape[key], half[key]) for key in ("rows", "interaction"))
+    value = f"noise {noise}, both {both_together}"
     if gate["median"] > gate["limit"] or gate["contrast"] <= wanted.contrast:
         return Judged(value, NOT_TESTED, "the samples are not legible")
-    verdict = both(
-        above(shape["rows"], half["rows"], wanted.noise_share),
-        below(together, half["interaction"], wanted.interaction),
-    )
+
+    def verdict(of: Metrics) -> str:
+        shape, half = of["shape"], of["shape_half_interval"]
+        return both(
+            above(shape["rows"], half["rows"], wanted.noise_share),
+            below(shape["interaction"], half["interaction"], wanted.interaction),
+        )
+
+    # Samples of the linear network are not legible, but blank ones would show nothing.
+    if verdict(linear) == SUPPORTED and linear["legibility"]["contrast"] > wanted.contrast:
+        found = as_linear(verdict(m))
+        known = percent(linear["shape"]["rows"])
+        return Judged(value, found, f"with the best linear step, noise has {known} as well")
     remark = f"of the variance of colour, the prior state has {percent(m['colour']['columns'])}"
-    return Judged(value, verdict, remark)
+    return Judged(value, verdict(m), remark)
+
+
+def mean_colour_kept(m: Metrics, s: Notebooks) -> Judged:
+    def verdict(of: Metrics) -> str:
+        kept = of["mean_colour"]
+        return above(kept["correlation"], kept["half_interval"], s.claims.brightness)
+
+    kept, linear = m["mean_colour"], m["linear"]
+    value = f"correlation {kept['correlation']:.4f} ± {kept['half_interval']:.4f}"
+    if verdict(linear) == SUPPORTED:
+        known = linear["mean_colour"]["correlation"]
+        return Judged(value, as_linear(verdict(m)), f"the best linear step: {known:.4f}")
+    return Judged(value, verdict(m))
+
+
+def as_linear(verdict: str) -> str:
+    """The verdict on a claim that the untrained linear network satisfies."""
+    return BY_CONSTRUCTION if verdict == SUPPORTED else verdict
 
 
 def no_copies(m: Metrics, s: Notebooks) -> Judged:
-    near, p = m["near"]["IHDM"], m["p"]["IHDM"]
-    value = f"{100 * near:.0f} % (p = {p:.2g})"
-    if m["too_far"]["IHDM"]:
-        return Judged(value, NOT_TESTED, "samples are too far from all digits")
-    verdict = CONTRADICTED if p < m["limit"] else SUPPORTED
-    return Judged(value, verdict, "finds copying of many samples, not of a few")
+    def verdict(of: str) -> str:
+        if m["too_far"][of]:
+            return NOT_TESTED
+        if m["p"][of] < m["limit"]:
+            return CONTRADICTED
+        seen = m["detectable"][of] < s.nearest_neighbours.copies
+        return SUPPORTED if seen else UNDECIDED
+
+    near, half, seen = (m[key]["IHDM"] for key in ("near", "near_half_interval", "detectable"))
+    value = f"{percent(near, half)} of samples are near (p = {m['p']['IHDM']:.2g})"
+    if (found := verdict("IHDM")) == NOT_TESTED:
+        return Judged(value, found, "samples are too far from all digits")
+    if verdict("linear") == SUPPORTED:
+        return Judged(value, as_linear(found), "the best linear step is no nearer")
+    return Judged(value, found, f"the test would find {percent(seen)} of copies or more")
 
 
 def overlap_flattens(m: Metrics, s: Notebooks) -> Judged:

@@ -20,6 +20,7 @@ from ihdm.settings.base import (
     Share,
 )
 from ihdm.settings.data import Photograph
+from ihdm.settings.evidence import Claims
 from ihdm.settings.experiments import InverseHeatProcess
 from ihdm.settings.needs import (
     DensityNotebook,
@@ -220,6 +221,8 @@ class InputGradients(TwoProcesses):
 
 
 class NearestNeighbours(ThreeProcesses):
+    samples: PositiveInt
+    copies: Share
     neighbours: PositiveInt
     rows: PositiveInt
 
@@ -264,20 +267,6 @@ class PriorOverlap(OneExperiment, DensityNotebook):
         yield from super().problems(params)
         if not set(self.between) <= set(self.sigma_blur_max):
             yield "between: both have to be among sigma_blur_max"
-
-
-class Claims(Notebook):
-    """Limits that no other notebook has."""
-
-    sharpens: Share
-    additivity: PositiveFloat
-    flat: Share
-    near_sigma: PositiveFloat
-    blank: Share
-    brightness: Share
-    classes: Share
-    levels: Share
-    robust: PositiveFloat
 
 
 class Notebooks(Settings):

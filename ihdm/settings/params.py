@@ -9,9 +9,9 @@ from ihdm.project import ProjectError
 from ihdm.settings.base import Settings
 from ihdm.settings.controls import Controls
 from ihdm.settings.data import DataSet
+from ihdm.settings.evidence import Repeated
 from ihdm.settings.experiments import AnyProcess, Experiment
 from ihdm.settings.notebooks import Notebooks
-from ihdm.settings.repeated import Repeated
 
 
 class Machine(Settings):

@@ -1,11 +1,12 @@
-"""The trainings that verdicts compare, each with several seeds."""
+"""What verdicts rest on: trainings that are repeated with several seeds, and limits."""
 
 from types import MappingProxyType
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, NonNegativeInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat
 
-from ihdm.settings.base import AtLeastThree, Distinct, Settings
+from ihdm.settings.base import AtLeastThree, Distinct, Settings, Share
+from ihdm.settings.needs import Notebook
 
 
 class Repetition(Settings):
@@ -25,3 +26,17 @@ class Repeated(Settings):
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), Distinct]
     samples: AtLeastThree
     trainings: Annotated[dict[str, Repetition], AfterValidator(MappingProxyType)]
+
+
+class Claims(Notebook):
+    """Limits that no other notebook has."""
+
+    sharpens: Share
+    additivity: PositiveFloat
+    flat: Share
+    near_sigma: PositiveFloat
+    blank: Share
+    brightness: Share
+    classes: Share
+    levels: Share
+    robust: PositiveFloat
