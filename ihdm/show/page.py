@@ -147,7 +147,9 @@ def gather(source: Path) -> None:
 
 def section(readme: str, heading: str) -> str:
     """A section of a text in Markdown; its links into the repository become plain text."""
-    match = re.search(rf"^(#+) {re.escape(heading)}\n(.*?)(?=^#|\Z)", readme, re.MULTILINE | re.DOTALL)
+    match = re.search(
+        rf"^(#+) {re.escape(heading)}\n(.*?)(?=^#|\Z)", readme, re.MULTILINE | re.DOTALL
+    )
     if match is None:
         raise ProjectError(f"README.md has no section '{heading}', which the page includes")
     return re.sub(r"\[([^]]*)\]\((?!https?:)[^)]*\)", r"\1", match[2]).strip("\n")
