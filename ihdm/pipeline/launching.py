@@ -21,6 +21,7 @@ from contextlib import contextmanager
 import psutil
 import torch
 from accelerate import Accelerator
+from accelerate.utils import GradientAccumulationPlugin
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -45,7 +46,8 @@ SECONDS_BETWEEN_LOOKS = 1
 
 def wanted() -> int:
     """How many processes this one should start: 1 if it is one of several already."""
-    return 1 if "WORLD_SIZE" in os.environ else settings.load().machine.processes
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return 1 if several else settings.load().machine.processes
 
 
 def accelerator() -> Accelerator:
@@ -61,7 +63,12 @@ def accelerator() -> Accelerator:
             f"machine.processes: {here} processes need as many GPUs, of which there are "
             f"{torch.cuda.device_count()}"
         )
-    joined = Accelerator(cpu=not torch.accelerator.is_available())
+    # Given here, because ACCELERATE_* in the environment would decide otherwise.
+    joined = Accelerator(
+        cpu=not torch.accelerator.is_available(),
+        mixed_precision="no",
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+    )
     expected = int(os.environ.get("WORLD_SIZE", "1"))
     if joined.num_processes != expected:
         raise ProjectError(
@@ -139,7 +146,13 @@ def memory_explained(name: str, images: int) -> Iterator[None]:
 
 def orphaned(parent: int | None) -> bool:
     """Whether a process that was above this one, directly or not, has ended."""
-    return parent is not None and parent not in (p.pid for p in psutil.Process().parents())
+    if parent is None:
+        return False
+    try:
+        return parent not in (p.pid for p in psutil.Process().parents())
+    except psutil.NoSuchProcess:
+        # One of them ended during the walk; the next look decides.
+        return False
 
 
 @contextmanager
