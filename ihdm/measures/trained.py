@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 
-from ihdm import seeds
 from ihdm.data.datasets import Images
 from ihdm.measures import branching, digits, fidelity, gradients, interpolation
 from ihdm.measures.features import BATCH, features
@@ -17,7 +16,7 @@ __all__ = ["statistics"]
 Statistics = dict[str, float]
 
 BOOTSTRAPS = 200
-PAIRS, POINTS = 8, 41  # of interpolations, as in Fig. 7b
+PAIRS, POINTS = 6, 41  # of interpolations, as in Fig. 7b
 SEQUENCES, BRANCHES = 16, 4
 EARLY, LATE = 0.9, 0.1  # shares of K, at which sequences are split
 END = (0.05, 0.1, 0.2)  # shares of K: the end of the process, with input gradients as in Fig. 8
@@ -36,7 +35,7 @@ def statistics(model: Model, images: Images, samples: int) -> Statistics:
         `kid` with half of its interval, `kid_half`; `confidence` and `distance` of the
         digits drawn (`digits`), `contrast` over that of test digits; `symmetry`, `radius` and
         `sharpens` of the input gradients at the end of the process; of 41-point interpolations the
-        mean `jump` and `length`; `early` and `late`, the spread of branches (`branching`); and, for
+        mean `jump`, `length` and `foreign` (`interpolation`); `early` and `late`, the spread of branches (`branching`); and, for
         inverse heat dissipation, `brightness`, the correlation of the mean of a sample with that of
         its start, and `still`, the contrast of samples drawn without noise.
     """
@@ -69,21 +68,11 @@ def of_images(drawn: torch.Tensor, images: Images, seed: int) -> Statistics:
 def of_gradients(model: Model, images: Images) -> Statistics:
     """Shape and sign of input gradients at the centre, averaged over images and levels."""
     u_0 = to_unit(images.report[:STATES])
-    pixel = u_0.shape[2] // 2, u_0.shape[3] // 2
-    shapes = []
-    for share in END:
-        k = model.process.level(share)
-        noise = torch.randn(u_0.shape, generator=seeds.generator(model.seed, seeds.HELD_OUT, k))
-        gradient = gradients.forward_gradient(model, u_0, k, noise, pixel)[1]
-        shapes.append(gradients.shape(gradient, pixel))
-    return {
-        "symmetry": torch.stack([shape.symmetry for shape in shapes]).mean().item(),
-        "radius": torch.stack([shape.radius for shape in shapes]).mean().item(),
-        "sharpens": torch.stack([shape.adjacent < 0 for shape in shapes]).double().mean().item(),
-    }
+    found = gradients.measures(gradients.along(model, u_0, END, model.seed))
+    return {name: each["mean"] for name, each in found.items()}
 
 
 def of_paths(model: Model, drawn: torch.Tensor) -> Statistics:
     """Smoothness of interpolations."""
-    smooth = interpolation.smoothness(interpolation.paths(model, drawn[: 2 * PAIRS], POINTS))
-    return {"jump": smooth.jump.mean().item(), "length": smooth.length.mean().item()}
+    found = interpolation.measures(interpolation.paths(model, drawn[: 2 * PAIRS], POINTS))
+    return {name: found[name]["mean"] for name in ("jump", "length", "foreign")}
