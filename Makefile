@@ -1,7 +1,7 @@
 # `make` lists the targets. PYTHON=/path/to/python chooses the interpreter for .venv. TORCH=cpu takes the
 # build of torch for CPUs, several GB smaller on Linux.
 .DEFAULT_GOAL := help
-.PHONY: help setup mend play quick repro retrain test check digits lab page compare clean
+.PHONY: help setup mend play quick repro retrain seeds test check digits lab page compare clean
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3 python,$(if $(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes),$(p))))
@@ -13,6 +13,7 @@ help:
 	@echo 'make retrain  the same, with models of your own in place of those from weights/'
 	@echo 'make test     set up, then run the tests'
 	@echo 'make check    lint, formatting and types'
+	@echo 'make seeds    train the models behind the verdicts three times each (hours; data/seeds.jsonl)'
 	@echo 'make digits   set up, then only the samples of one model'
 	@echo 'make lab      JupyterLab on the notebooks'
 	@echo 'make page     make the page and serve it on this machine'
@@ -74,6 +75,10 @@ retrain: mend
 	dvc repro data
 	@python -m ihdm.pipeline.adopting drop
 	dvc repro --no-run-cache
+
+seeds: mend
+	dvc repro digit-features
+	python -m ihdm.pipeline.repeating
 
 digits: mend
 	dvc repro samples@mnist

@@ -5,13 +5,13 @@ chapter's notebook, `comparisons` by repeated trainings; both use the verdicts o
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ihdm.measures import comparisons, rules
 from ihdm.measures.verdicts import Judged, Metrics, Trainings
 from ihdm.settings import Notebooks
 
-__all__ = ["CLAIMS", "NOTEBOOKS", "Claim", "Judged", "ledger"]
+__all__ = ["CLAIMS", "NOTEBOOKS", "Claim", "Judged", "ledger", "told"]
 
 
 class Claim(NamedTuple):
@@ -271,7 +271,26 @@ def ledger(
     Returns:
         Each claim, its test with the thresholds of params.yaml, and its verdict.
     """
-    stated = [claim._replace(test=claim.test.format(s=notebooks)) for claim in CLAIMS]
     return [
-        (c, c.judge(trainings if c.repeated else metrics[c.notebook], notebooks)) for c in stated
+        (c, c.judge(trainings if c.repeated else metrics[c.notebook], notebooks))
+        for c in stated(notebooks)
     ]
+
+
+def told(
+    judged: Mapping[str, Mapping[str, Any]], notebooks: Notebooks
+) -> list[tuple[Claim, Judged]]:
+    """The ledger as notebook 16 wrote it.
+
+    Args:
+        judged: name of a rule -> the fields of `Judged`.
+        notebooks: the section `notebooks` of params.yaml.
+
+    Returns:
+        As `ledger`.
+    """
+    return [(claim, Judged(**judged[claim.judge.__name__])) for claim in stated(notebooks)]
+
+
+def stated(notebooks: Notebooks) -> list[Claim]:
+    return [claim._replace(test=claim.test.format(s=notebooks)) for claim in CLAIMS]

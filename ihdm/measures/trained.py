@@ -32,12 +32,13 @@ def statistics(model: Model, images: Images, samples: int) -> Statistics:
         samples: how many to draw.
 
     Returns:
-        `kid` with half of its interval, `kid_half`; `confidence` and `distance` of the
-        digits drawn (`digits`), `contrast` over that of test digits; `symmetry`, `radius` and
-        `sharpens` of the input gradients at the end of the process; of 41-point interpolations the
-        mean `jump`, `length` and `foreign` (`interpolation`); `early` and `late`, the spread of branches (`branching`); and, for
-        inverse heat dissipation, `brightness`, the correlation of the mean of a sample with that of
-        its start, and `still`, the contrast of samples drawn without noise.
+        `kid` with half of its interval, `kid_half`; `confidence` and `distance` of the digits drawn
+        (`digits`); `contrast` over that of test digits; `symmetry`, `radius` and `sharpens` of the
+        input gradients at the end of the process (`gradients`); `early` and `late`, the spread of
+        branches (`branching`); of 41-point paths the mean `jump`, `length` and `foreign`
+        (`interpolation`); and, for inverse heat dissipation, `brightness`, the correlation of the
+        mean of a sample with that of its start, and `still`, the contrast of samples drawn without
+        noise.
     """
     drawn = model.draw(samples, batch=BATCH)[0]
     real = contrast(to_unit(images.report))

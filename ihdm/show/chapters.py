@@ -130,9 +130,10 @@ def chapter(
             )
             continue
         tags = cell.metadata.setdefault("tags", [])
-        tags.append(
-            "remove-cell" if {"parameters", "injected-parameters"} & {*tags} else "hide-input"
-        )
+        if {"parameters", "injected-parameters"} & {*tags}:
+            tags.append("remove-cell")
+        elif "show-input" not in tags:
+            tags.append("hide-input")
         name = re.search(r'record\.figure\(.*"([\w-]+)"\)', cell.source, re.DOTALL)
         pictures = [o for o in cell.outputs if "image/png" in o.get("data", {})]
         # Some figures are of experiments of one kind alone.
@@ -194,21 +195,24 @@ def summary(
     params: Params,
     judged: Sequence[tuple[Claim, Judged]],
 ) -> nbformat.NotebookNode:
-    """The box at the top of a chapter: the claim and the finding, a sentence each."""
+    """The box at the top of a chapter: the claim, and a finding or the verdicts of the ledger."""
     short, experiment = parts(stem)
     if short not in described:
         raise ProjectError(
             f"notebooks/page/descriptions.yaml has no chapter {short}: add two sentences"
         )
-    known = {
-        "m": measured(stem),
-        "v": {claim.judge.__name__: verdict for claim, verdict in judged},
-        "s": params.notebooks,
-        "kind": params.experiments[experiment].process.kind if experiment else None,
-    }
+    kind = params.experiments[experiment].process.kind if experiment else None
+    known = {"m": measured(stem), "kind": kind}
     claimed, finding = (
-        TEMPLATES.from_string(described[short][key]).render(known) for key in ("claimed", "found")
+        TEMPLATES.from_string(described[short].get(key, "")).render(known)
+        for key in ("claimed", "found")
     )
+    verdicts = [
+        f"- {claim.claim}: *{found.verdict}*{f', {found.value}' if found.value else ''}."
+        for claim, found in judged
+        if claim.notebook == short
+    ]
+    finding = finding or "\n\n" + "\n".join(verdicts)
     text = f"**Claimed:** {claimed}\n\n**Found:** {finding}"
     return nbformat.v4.new_markdown_cell(f":::{{admonition}} In short\n{text}\n:::", id="in-short")
 

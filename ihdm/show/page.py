@@ -22,7 +22,8 @@ from ruamel.yaml import YAML
 from sphinx.application import Sphinx
 
 from ihdm import settings
-from ihdm.measures import claims, rules
+from ihdm.measures import claims
+from ihdm.measures.verdicts import VERDICTS
 from ihdm.project import ProjectError, exit_on_error, root
 from ihdm.results import measured
 from ihdm.show import films, hands_on
@@ -100,8 +101,7 @@ def gather(source: Path) -> None:
     for path in (text / "page.css", Path(str(mathjax / MATHJAX))):
         shutil.copyfile(path, static / path.name)
     described = YAML(typ="safe", pure=True).load(text / "descriptions.yaml")
-    metrics = {name: measured(name) for name in claims.NOTEBOOKS}
-    judged = claims.ledger(metrics, params.notebooks)
+    judged = claims.told(measured("16-claims")["claims"], params.notebooks)
     shown_first = params.notebooks.blurring_diffusion.inverse_heat
     first = project / "results" / "figures" / f"03-samples-{shown_first}" / "sequences.png"
     with Image.open(first) as picture:
@@ -133,7 +133,7 @@ def gather(source: Path) -> None:
         "others": [path.stem for path in paths if parts(path.stem)[1] not in (None, shown_first)],
         "judged": judged,
         "of_papers": sum(not claim.place.startswith("ours") for claim, _ in judged),
-        "verdicts": [rules.SUPPORTED, rules.CONTRADICTED, rules.UNTESTABLE],
+        "verdicts": VERDICTS,
         "fid": measured("13-fid-tables"),
         "likelihood": measured("14-likelihood"),
         "paper": paper_table(described["paper"], figures.values(), params),
