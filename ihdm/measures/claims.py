@@ -21,7 +21,7 @@ class Claim(NamedTuple):
         place: its place in the paper.
         claim: its sentence.
         test: the statistic and its threshold, with thresholds as fields of `s`.
-        notebook: the chapter that measures it.
+        notebook: the executed notebook of the chapter that measures it, without ending.
         judge: (metrics of that notebook, settings of all notebooks) -> the verdict.
         repeated: whether `judge` takes the statistics of repeated trainings instead of metrics.
     """
@@ -74,7 +74,7 @@ CLAIMS = (
         "Sec. 3.2",
         "The skip connection u_k + f(u_k) seems to stabilise training",
         "a training without the skip",
-        "02-training",
+        "02-training-{s.blurring_diffusion.inverse_heat}",
         comparisons.skip_stabilises,
     ),
     repeated(
@@ -82,14 +82,14 @@ CLAIMS = (
         "A sample keeps the average colour of its start",
         "correlation of the mean of samples with that of their starts: above "
         "{s.claims.brightness:g}",
-        "03-samples",
+        "03-samples-{s.blurring_diffusion.inverse_heat}",
         comparisons.brightness_kept,
     ),
     repeated(
         "Sec. 4, Fig. 5b",
         "Sequences that split early end further apart than those that split late",
         "standard deviation of the endings: larger for a split at 90 % of the levels than at 10 %",
-        "03-samples",
+        "03-samples-{s.blurring_diffusion.inverse_heat}",
         comparisons.early_splits_change_more,
     ),
     repeated(
@@ -293,4 +293,9 @@ def told(
 
 
 def stated(notebooks: Notebooks) -> list[Claim]:
-    return [claim._replace(test=claim.test.format(s=notebooks)) for claim in CLAIMS]
+    return [
+        claim._replace(
+            test=claim.test.format(s=notebooks), notebook=claim.notebook.format(s=notebooks)
+        )
+        for claim in CLAIMS
+    ]

@@ -1,9 +1,8 @@
 """What verdicts rest on: trainings that are repeated with several seeds, and limits."""
 
-from types import MappingProxyType
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeInt, PositiveFloat
 
 from ihdm.settings.base import AtLeastThree, Distinct, Settings, Share
 from ihdm.settings.needs import Notebook
@@ -25,7 +24,7 @@ class Repeated(Settings):
 
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), Distinct]
     samples: AtLeastThree
-    trainings: Annotated[dict[str, Repetition], AfterValidator(MappingProxyType)]
+    trainings: dict[str, Repetition]
 
 
 class Claims(Notebook):

@@ -210,7 +210,7 @@ def summary(
     verdicts = [
         f"- {claim.claim}: *{found.verdict}*{f', {found.value}' if found.value else ''}."
         for claim, found in judged
-        if claim.notebook == short
+        if claim.notebook == stem
     ]
     finding = finding or "\n\n" + "\n".join(verdicts)
     text = f"**Claimed:** {claimed}\n\n**Found:** {finding}"
