@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ihdm.settings.data import Digits
-from ihdm.settings.experiments import AnyProcess, Experiment, InverseHeatProcess
+from ihdm.settings.experiments import AnyProcess, InverseHeatProcess
 from ihdm.settings.needs import DensityNotebook, ExperimentsNotebook, Kind
 from ihdm.settings.params import Params
 
@@ -13,6 +13,10 @@ NEEDS: dict[Kind, str] = {
     "denoising": "a denoising process with K of at least 2",
     "blurring": "a blurring process with K of at least 2",
 }
+
+
+# Without one of these, an experiment is reported as invalid already.
+WHOLE = ("process", "network", "train", "sampling")
 
 
 def problems(params: Params) -> Iterator[str]:
@@ -77,7 +81,7 @@ def _of_repeated(params: Params) -> Iterator[str]:
         experiment = params.experiments.get(repetition.of)
         if repetition.of not in params.experiments:
             yield f"{key}.of: there is no experiment '{repetition.of}' under `experiments`"
-        elif isinstance(experiment, Experiment):
+        elif experiment and None not in (getattr(experiment, part) for part in WHOLE):
             try:
                 experiment.changed(repetition.changes)
             except ValueError as error:
