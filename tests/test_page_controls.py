@@ -57,11 +57,16 @@ def into_view(browser, element):
 def pixels_of(browser, tile, height, width):
     """The (H, W, 3) image that a tile shows on the screen, read at the centres of its pixels."""
     into_view(browser, tile)
-    with Image.open(io.BytesIO(tile.screenshot_as_png)) as shot:
+    # The picture of an element may miss a row; the browser paints between whole pixels of the screen.
+    ends = (
+        "const b = arguments[0].getBoundingClientRect(); return [b.top, b.bottom, b.left, b.right]"
+    )
+    top, bottom, left, right = map(round, browser.execute_script(f"{ends}.map(Math.round)", tile))
+    with Image.open(io.BytesIO(browser.get_screenshot_as_png())) as shot:
         screen = np.asarray(shot.convert("RGB"))
     down, across = (
-        ((np.arange(n) + 0.5) * side / n).astype(int)
-        for n, side in zip((height, width), screen.shape, strict=False)
+        (start + (np.arange(n) + 0.5) * (end - start) / n).astype(int)
+        for n, start, end in ((height, top, bottom), (width, left, right))
     )
     return screen[np.ix_(down, across)]
 

@@ -143,7 +143,7 @@ def lists(finished_twice, tmp_path):
 @pytest.mark.parametrize(
     ("module", "old", "new", "entries"),
     [
-        ("show/videos.py", "GAP = 2", "GAP = 4", {"show.page", "17-playground"}),
+        ("show/videos.py", "GAP = 2", "GAP = 4", {"show.page", "17-playground", "draw"}),
         (
             "measures/claims.py",
             '"Samples are not copies',
@@ -160,7 +160,7 @@ def lists(finished_twice, tmp_path):
             "pipeline/training.py",
             "training from the begin",
             "training as from the",
-            {"02-training"},
+            {"02-training", "pipeline.adopting", "pipeline.repeating"},
         ),
         ("progress.py", "SECONDS_BETWEEN_LINES = 10.0", "SECONDS_BETWEEN_LINES = 9.0", set()),
         ("settings/base.py", "frozen=True", "frozen=False", set()),

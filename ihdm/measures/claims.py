@@ -293,9 +293,5 @@ def told(
 
 
 def stated(notebooks: Notebooks) -> list[Claim]:
-    return [
-        claim._replace(
-            test=claim.test.format(s=notebooks), notebook=claim.notebook.format(s=notebooks)
-        )
-        for claim in CLAIMS
-    ]
+    every = (c._replace(test=c.test.format(s=notebooks)) for c in CLAIMS)
+    return [c._replace(notebook=c.notebook.format(s=notebooks)) for c in every]
