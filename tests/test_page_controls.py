@@ -57,11 +57,10 @@ def into_view(browser, element):
 def pixels_of(browser, tile, height, width):
     """The (H, W, 3) image that a tile shows on the screen, read at the centres of its pixels."""
     into_view(browser, tile)
-    # The picture of an element may miss a row; the browser paints between whole pixels of the screen.
-    ends = (
-        "const b = arguments[0].getBoundingClientRect(); return [b.top, b.bottom, b.left, b.right]"
-    )
-    top, bottom, left, right = map(round, browser.execute_script(f"{ends}.map(Math.round)", tile))
+    # Chromium paints between whole pixels; its picture of an element may lack a row of them.
+    ends = "const b = arguments[0].getBoundingClientRect(); "
+    ends += "return [b.top, b.bottom, b.left, b.right].map(Math.round)"
+    top, bottom, left, right = browser.execute_script(ends, tile)
     with Image.open(io.BytesIO(browser.get_screenshot_as_png())) as shot:
         screen = np.asarray(shot.convert("RGB"))
     down, across = (

@@ -238,7 +238,7 @@ def test_a_key_that_is_no_text_is_named(project):
 
 def test_numbers_with_exponents_are_numbers(project, smoke_settings):
     text = (project / "params.yaml").read_text()
-    text = re.sub(r"learning_rate: [-0-9.e]+", "learning_rate: 1e-3", text)
+    text = re.sub(r"learning_rate:\s+[-0-9.e]+", "learning_rate: 1e-3", text)
     (project / "params.yaml").write_text(text)
     assert load().experiments["mnist"].train.learning_rate == 0.001
 
