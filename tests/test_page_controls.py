@@ -74,8 +74,13 @@ def assert_shows(browser, tile, image):
     """Whether a tile shows a (C, H, W) image in [0, 1] to 1/255."""
     C, H, W = image.shape
     expected = image.clamp(0, 1).expand(3 if C == 1 else C, H, W).permute(1, 2, 0)
-    seen = pixels_of(browser, tile, H, W) / 255
-    assert np.abs(seen - expected.numpy()).max() <= 1 / 255 + 1e-6
+
+    def shown(_):
+        seen = pixels_of(browser, tile, H, W) / 255
+        return np.abs(seen - expected.numpy()).max() <= 1 / 255 + 1e-6
+
+    # The browser may decode and paint a sheet after the script has run.
+    WebDriverWait(browser, 10).until(shown)
 
 
 def tiles(box, place=""):
