@@ -34,7 +34,7 @@ class Portable:
         experiment: the description of the model and its training.
         data: the fingerprint of the prepared data (`Images.fingerprint`).
         history: rows of the training's figures.
-        made: when, on what kind of processor, in which precision and by which torch.
+        made: date, kind of processor, precision and version of torch.
         images: (N, C, H, W) uint8 training images, to draw the prior from.
         tensors: the state of the network.
     """

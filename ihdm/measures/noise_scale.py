@@ -1,4 +1,4 @@
-"""What the sampling noise delta adds to samples (Sec. 4, Fig. 6)."""
+"""The effect of the sampling noise delta on samples (Sec. 4, Fig. 6)."""
 
 from collections.abc import Mapping, Sequence
 

@@ -9,7 +9,7 @@ from ihdm.settings.data import Photograph
 
 
 class Controls(Settings):
-    """What a visitor can choose from; the models are those of chapters 9 and 13."""
+    """The choices that a visitor has; the models are those of chapters 9 and 13."""
 
     photograph: Photograph
     # The browser multiplies matrices of this size while the slider moves.

@@ -1,4 +1,4 @@
-"""What verdicts rest on: trainings that are repeated with several seeds, and limits."""
+"""The basis of verdicts: trainings that are repeated with several seeds, and limits."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""What the sections of notebooks have in common: the experiments that they name, and their data."""
+"""Base classes of the sections of notebooks: the experiments that they name, and their data."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal

@@ -103,7 +103,7 @@ def draw(params: Params, folder: Path) -> None:
 
     Args:
         params: of the run.
-        folder: where the files go.
+        folder: the folder to write to.
 
     Raises:
         ProjectError: data or weights are missing or damaged.

@@ -75,7 +75,7 @@ def place(params: Params, static: Path) -> dict[str, Any]:
     return {
         "melt": {
             "sigma": sigma,
-            "floor": 2 * math.log10(sigma),  # of the power, where noise begins
+            "floor": 2 * math.log10(sigma),  # the power of the training noise
             "size": options.photograph_size,
             "name": options.photograph,
             "png": base64.b64encode((made / "photograph.png").read_bytes()).decode(),
