@@ -100,6 +100,10 @@ def test_another_delta_runs_only_what_depends_on_it(finished, smoke_settings):
     moved = set(re.findall(r"results/metrics/\d\d-(\S+)\.json", dvc("metrics", "diff")))
     assert moved >= {"fid-tables", "likelihood", "prior-overlap"}
     assert moved <= {*showing, "samples-mnist"}
+    dvc("plots", "diff")
+    shown = {path.name for path in (finished / "dvc_plots" / "static").iterdir()}
+    name = "results_figures_03-samples-mnist_uncurated.png"
+    assert shown >= {f"HEAD_{name}", f"workspace_{name}"}
 
 
 def test_another_learning_rate_trains_afresh_and_going_back_trains_nothing(
