@@ -12,7 +12,7 @@ help:
 	@echo 'make repro    set up, then train the models and make every figure and number (dvc repro)'
 	@echo 'make retrain  the same, with models of your own in place of those from weights/'
 	@echo 'make test     set up, then run the tests'
-	@echo 'make check    lint, formatting and types'
+	@echo 'make check    lint, formatting, types, and the schemas of workflows'
 	@echo 'make seeds    train the models behind the verdicts three times each (hours; data/seeds.jsonl)'
 	@echo 'make digits   set up, then only the samples of one model'
 	@echo 'make lab      JupyterLab on the notebooks'
@@ -90,6 +90,10 @@ check: setup
 	ruff check
 	ruff format --check
 	mypy
+	@# Schemas that the package holds, so this works offline.
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	check-jsonschema --builtin-schema custom.github-workflows-require-timeout .github/workflows/*.yml
+	check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 lab: setup
 	jupyter lab --notebook-dir=notebooks
