@@ -1,7 +1,7 @@
 # `make` lists the targets. PYTHON=/path/to/python chooses the interpreter for .venv. TORCH=cpu takes the
 # build of torch for CPUs, several GB smaller on Linux.
 .DEFAULT_GOAL := help
-.PHONY: help setup mend play quick repro retrain seeds test check digits lab page compare clean
+.PHONY: help setup mend play quick repro retrain seeds test check digits lab page compare share clean
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3 python,$(if $(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes),$(p))))
@@ -12,12 +12,13 @@ help:
 	@echo 'make repro    set up, then train the models and make every figure and number (dvc repro)'
 	@echo 'make retrain  the same, with models of your own in place of those from weights/'
 	@echo 'make test     set up, then run the tests'
-	@echo 'make check    lint, formatting and types'
+	@echo 'make check    lint, formatting, types, and the schemas of workflows'
 	@echo 'make seeds    train the models behind the verdicts three times each (hours; data/seeds.jsonl)'
 	@echo 'make digits   set up, then only the samples of one model'
 	@echo 'make lab      JupyterLab on the notebooks'
 	@echo 'make page     make the page and serve it on this machine'
 	@echo 'make compare  your numbers beside the committed ones'
+	@echo 'make share    one archive of the last commit and the page, for a deposit'
 	@echo 'make clean    remove what is quickly made again'
 
 setup: .venv/ready
@@ -90,6 +91,10 @@ check: setup
 	ruff check
 	ruff format --check
 	mypy
+	@# Schemas that the package holds, so this works offline.
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	check-jsonschema --builtin-schema custom.github-workflows-require-timeout .github/workflows/*.yml
+	check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 lab: setup
 	jupyter lab --notebook-dir=notebooks
@@ -100,6 +105,9 @@ page: mend
 
 compare: setup
 	dvc metrics diff --all HEAD
+
+share: setup
+	@python -m ihdm.pipeline.sharing
 
 clean:
 	rm -rf build site dvc_plots .mypy_cache .pytest_cache .ruff_cache .hypothesis
