@@ -12,6 +12,7 @@ The step number stands for the states of all generators and the position in the 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,7 +41,8 @@ class Report(NamedTuple):
 
     Attributes:
         step: its number, from 1.
-        loss: mean over the batch of the sum of squares, before any weights of levels.
+        loss: mean over the batch of the sum of squares, before any weights of levels; NaN or
+            infinite if loss or gradient were, and the weights then stayed as they were.
         learning_rate: the rate that the step used.
         stop: whether any process was asked to stop.
     """
@@ -60,7 +62,8 @@ class State:
         ema: the moving average of its weights (torch's own), which is used after training.
         optimizer: Adam with its moments.
         precision: of the products, float32 or bfloat16; saved, and never changed by a saved state.
-        step: number of steps done.
+        step: number of steps done, those without an update among them.
+        skipped: the steps without an update, since loss or gradient were not finite.
         history: rows of logged figures.
         pending: losses since the last row.
         weights: (K + 1,) weight of the loss at each level, or None; never saved.
@@ -71,6 +74,7 @@ class State:
     optimizer: torch.optim.Optimizer
     precision: str = "float32"
     step: int = 0
+    skipped: list[int] = field(default_factory=list)
     history: list[Row] = field(default_factory=list)
     pending: list[float] = field(default_factory=list)
     weights: Tensor | None = None
@@ -87,11 +91,19 @@ class State:
         """The network with the moving average of the weights, which is the result of training."""
         return self.ema.module
 
+    @property
+    def skipped_now(self) -> int:
+        """How many of the last steps, one after the other, changed nothing."""
+        steps = range(self.step, self.step - len(self.skipped), -1)
+        pairs = zip(steps, reversed(self.skipped), strict=True)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
     def log(self, report: Report, held_out: float) -> None:
         """Adds a row to the history, with the mean training loss since the last row."""
-        loss = sum(self.pending) / len(self.pending)
+        loss = sum(self.pending) / len(self.pending) if self.pending else None
         row: Row = {"step": report.step, "training": loss, "held_out": held_out}
-        self.history.append(row | {"learning_rate": report.learning_rate})
+        row |= {"learning_rate": report.learning_rate, "skipped": len(self.skipped)}
+        self.history.append(row)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -100,6 +112,7 @@ class State:
             "optimizer": self.optimizer.state_dict(),
             "precision": self.precision,
             "step": self.step,
+            "skipped": self.skipped,
             "history": self.history,
             "pending": self.pending,
         }
@@ -109,6 +122,7 @@ class State:
         self.ema.load_state_dict(saved["ema"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.step, self.history, self.pending = saved["step"], saved["history"], saved["pending"]
+        self.skipped = saved.get("skipped", [])  # older states have none
 
 
 def begin(experiment: Experiment, images: Images, device: torch.device) -> tuple[Process, State]:
@@ -152,8 +166,8 @@ def steps(
         asked: whether this process is asked to stop, for `Report.stop`.
 
     Yields:
-        A report after each step. If loss or gradient is not finite, that step changes nothing, and
-        a report with a loss that is not finite ends the loop.
+        A report after each step. If loss or gradient is not finite, that step changes no weights;
+        `train.skips_in_a_row` such steps, one after the other, end the loop.
     """
     # With several processes, it averages their gradients.
     shared = accelerator.prepare_model(state.network)
@@ -182,14 +196,17 @@ def steps(
         batch = Batch.of(state.step + 1, process, images, train, accelerator)
         told = torch.stack([total, norm / accelerator.num_processes, norm.new_tensor(asked())])
         value, size, stop = accelerator.reduce(told, "sum").tolist()
-        if not (np.isfinite(value) and np.isfinite(size)):
-            yield Report(state.step + 1, value + size, rate, stop > 0)
-            return
-        state.optimizer.step()
-        state.ema.update_parameters(state.network)
         state.step += 1
-        state.pending.append(value)
+        if np.isfinite(value) and np.isfinite(size):
+            state.optimizer.step()
+            state.ema.update_parameters(state.network)
+            state.pending.append(value)
+        else:
+            value += size
+            state.skipped.append(state.step)
         yield Report(state.step, value, rate, stop > 0)
+        if state.skipped_now >= train.skips_in_a_row:
+            return
 
 
 def learning_rate(step: int, train: Train) -> float:

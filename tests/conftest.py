@@ -146,24 +146,24 @@ def smoke_source(tmp_path_factory, smoke_settings):
 
 
 @pytest.fixture(scope="session")
-def finished_twice(smoke_source, tmp_path_factory):
-    """Two whole runs of the smoke project, in git repositories with the filters of `make`."""
+def finished_source(smoke_source, tmp_path_factory):
+    """A whole run of the smoke project, in a git repository with the filters of `make`."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
-    projects = [shared / f"finished-{i}" / "project" for i in range(2)]
+    project = shared / "finished-source" / "project"
     # One of the workers runs the pipeline and the others wait for it.
     with FileLock(shared / "finished.lock"):
         if not (shared / "finished").exists():
-            run_pipeline(projects, smoke_source)
+            run_pipeline(project, smoke_source)
             (shared / "finished").touch()
-    return projects
+    return project
 
 
 @pytest.fixture(scope="session")
-def site(finished_twice):
+def site(finished_source):
     """The site that the pipeline made of the smoke run."""
-    return finished_twice[0] / "site"
+    return finished_source / "site"
 
 
 @pytest.fixture(scope="module")
@@ -173,10 +173,10 @@ def browser():
 
 
 @pytest.fixture
-def finished(finished_twice, tmp_path, monkeypatch):
+def finished(finished_source, tmp_path, monkeypatch):
     """A finished smoke project as the working directory."""
     copy = tmp_path / "finished"
-    shutil.copytree(finished_twice[0], copy, symlinks=True)
+    shutil.copytree(finished_source, copy, symlinks=True)
     monkeypatch.chdir(copy)
     return copy
 

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
@@ -46,22 +45,17 @@ def results_of(project):
     }
 
 
-def run_pipeline(projects, source):
-    for project in projects:
-        shutil.copytree(source, project)
-        shell("git", "init", "--quiet", cwd=project)
-        shell("git", "config", "filter.nbstripout.clean", FILTER, cwd=project)
-        shell("git", "config", "diff.jupyternotebook.command", DRIVER, cwd=project)
-    tracing = {"PYTHONPATH": str(TRACING), "IHDM_TRACE": str(projects[0].parent / "trace")}
-    environments = [os.environ | tracing, *(dict(os.environ) for _ in projects[1:])]
-    with ThreadPoolExecutor() as pool:
-        runs = pool.map(lambda p, env: dvc("repro", cwd=p, env=env), projects, environments)
-        outputs = list(runs)
+def run_pipeline(project, source):
+    """Runs the whole pipeline of a copy of the source, which is then a git repository."""
+    shutil.copytree(source, project)
+    shell("git", "init", "--quiet", cwd=project)
+    shell("git", "config", "filter.nbstripout.clean", FILTER, cwd=project)
+    shell("git", "config", "diff.jupyternotebook.command", DRIVER, cwd=project)
+    tracing = {"PYTHONPATH": str(TRACING), "IHDM_TRACE": str(project.parent / "trace")}
+    stages = ran(dvc("repro", cwd=project, env=os.environ | tracing))
     name = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    for project in projects:
-        shell("git", "add", "--all", cwd=project)
-        shell("git", *name, "commit", "--quiet", "-m", "run", cwd=project)
-    stages = ran(outputs[0])
+    shell("git", "add", "--all", cwd=project)
+    shell("git", *name, "commit", "--quiet", "-m", "run", cwd=project)
     assert stages[0] == "check"
     assert set(stages) == {
         "check",

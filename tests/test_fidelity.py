@@ -128,13 +128,53 @@ def test_features_of_digits_are_refused_for_other_images(space):
         features.features(torch.rand(2, 3, 28, 28), space)
 
 
-def test_inception_without_a_network_says_what_to_put_where(monkeypatch):
-    def refused(*arguments, **options):
-        raise OSError("no route to host")
+class Layers(torch.nn.Module):
+    """A stand-in for the layers of Inception: the mean colour, many times."""
 
-    monkeypatch.setattr(features, "build_feature_extractor", refused)
-    with pytest.raises(ProjectError, match=r"inception-2015-12-05\.pt into /tmp.*'digits'"):
-        features.features(np.zeros((2, 1, 8, 8), np.uint8), "inception")
+    def forward(self, x):
+        return x.mean((2, 3)).repeat(1, 683)[:, :2048]
+
+
+class Inception(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = Layers()
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class Other(Inception):
+    def forward(self, x):
+        return self.layers(2 * x)
+
+
+def test_inception_is_looked_for_in_two_places_and_never_changes(
+    project, smoke_settings, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(features, "CLEAN_FID", tmp_path / "none" / features.INCEPTION)
+    grey = np.full((2, 1, 8, 8), 192, np.uint8)
+    with pytest.raises(
+        ProjectError, match=r"neither .*data/raw/inception-2015-12-05\.pt nor .*none"
+    ):
+        features.features(grey, "inception")
+    scripted = torch.jit.script(Inception())
+    for place in (project / "data" / "raw", tmp_path / "elsewhere", tmp_path / "none"):
+        place.mkdir(parents=True, exist_ok=True)
+    torch.jit.save(scripted, features.CLEAN_FID)
+    assert np.allclose(features.features(grey, "inception"), (192 - 128) / 128)
+    # The place in params.yaml comes first, and its file has to be the same.
+    (tmp_path / "elsewhere" / features.INCEPTION).write_bytes(features.CLEAN_FID.read_bytes())
+    machine = {"processes": 1, "inception": str(tmp_path / "elsewhere")}
+    write_settings(project, plain(smoke_settings) | {"machine": machine})
+    features.CLEAN_FID.unlink()
+    assert features.features(grey, "inception").shape == (2, 2048)
+    torch.jit.save(torch.jit.script(Other()), tmp_path / "elsewhere" / features.INCEPTION)
+    with pytest.raises(ProjectError, match="put that file back, or delete .*sha256"):
+        features.features(grey, "inception")
+    (tmp_path / "elsewhere" / features.INCEPTION).write_bytes(b"torn")
+    with pytest.raises(ProjectError, match=r"elsewhere/.* holds no Inception"):
+        features.features(grey, "inception")
 
 
 def test_the_optimum_of_a_sweep_lies_where_two_sets_agree():

@@ -52,10 +52,28 @@ def test_cells_of_a_lesson_fit_on_a_screen_and_hold_no_conditional_prose(path):
             assert "Markdown(" not in cell.source
 
 
+def shown(notebook):
+    """The figures and tables of a notebook, by its cells."""
+    return {
+        cell.id: [output.data for output in cell.outputs if "data" in output]
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+    }
+
+
 @of_each_lesson
-def test_the_solutions_of_a_lesson_run(path, finished):
+def test_a_lesson_by_hand_shows_what_the_pipeline_shows_and_its_solutions_run(path, finished):
     notebook = read(finished / "notebooks" / path.name)
     solutions = SOLUTION.findall(prose(path))
     notebook.cells += [nbformat.v4.new_code_cell(solution) for solution in solutions]
     NotebookClient(notebook, resources={"metadata": {"path": str(finished)}}).execute()
     assert all(cell.outputs for cell in notebook.cells[-len(solutions) :])
+    made = finished / "results" / "notebooks"
+    default = made / f"{path.stem}-mnist.ipynb"
+    expected = shown(read(default if default.exists() else made / path.name))
+    found = shown(notebook)
+    assert sum(map(len, found.values())) > 2
+    assert {name: found[name] for name in expected if name in found} == {
+        name: data for name, data in expected.items() if name in found
+    }
+    assert len(found.keys() & expected.keys()) > len(found) / 2

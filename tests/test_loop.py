@@ -99,28 +99,49 @@ def test_the_rate_rises_stays_and_falls():
     assert {loop.learning_rate(step, constant) for step in range(8)} == {1.0}
 
 
-def test_a_loss_that_is_not_finite_ends_the_loop_before_the_weights_change(process, images):
-    class Blowing(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.scale = torch.nn.Parameter(torch.ones(1))
-            self.calls = 0
+class Blowing(torch.nn.Module):
+    """A network whose answers are not numbers in some of its calls."""
 
-        def forward(self, u, k):
-            self.calls += 1
-            return self.scale * u * (float("nan") if self.calls == 3 else 0.1)
+    def __init__(self, *calls):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+        self.calls, self.blown = 0, calls
 
+    def forward(self, u, k):
+        self.calls += 1
+        return self.scale * u * (float("nan") if self.calls in self.blown else 0.1)
+
+
+def test_a_step_that_is_not_finite_changes_no_weights_and_the_next_goes_on(process, images):
     settings = train_settings()
-    state = fresh(settings, Blowing())
-    reports, before = [], None
+    state = fresh(settings, Blowing(3))
+    losses, after = [], []
     for report in loop.steps(process, state, images, settings, Accelerator(cpu=True)):
-        reports.append(report)
-        if np.isfinite(report.loss):
-            before = weights(state)
-    assert len(reports) == 3
-    assert np.isnan(reports[-1].loss)
-    assert (state.step, reports[-1].step) == (2, 3)
-    assert torch.equal(weights(state), before)
+        losses.append(report.loss)
+        after.append((weights(state), state.skipped_now))
+    assert list(np.isfinite(losses)) == [step != 3 for step in range(1, 9)]
+    assert (state.step, state.skipped) == (8, [3])
+    assert torch.equal(after[2][0], after[1][0])
+    assert not torch.equal(after[3][0], after[2][0])
+    assert [now for _, now in after] == [0, 0, 1, 0, 0, 0, 0, 0]
+    assert state.pending == [loss for loss in losses if np.isfinite(loss)]
+
+
+def test_too_many_steps_in_a_row_that_are_not_finite_end_the_loop(process, images):
+    settings = train_settings(steps=12, skips_in_a_row=3)
+    # A resumed run counts those before it.
+    for stop in (None, 7):
+        state = fresh(settings, Blowing(3, 4, 6, 7, 8))
+        for report in loop.steps(process, state, images, settings, Accelerator(cpu=True)):
+            if report.step == stop:
+                break
+        if stop:
+            resumed = fresh(settings, Blowing(1))
+            resumed.load_state_dict(state.state_dict())
+            state = resumed
+            list(loop.steps(process, state, images, settings, Accelerator(cpu=True)))
+        assert (state.step, state.skipped) == (8, [3, 4, 6, 7, 8])
+        assert weights(state).isfinite().all()
 
 
 def test_flips_mirror_some_images_and_leave_the_others():

@@ -30,6 +30,7 @@ def few(ready, smoke_settings):
     write_settings(ready, settings)
     torch.manual_seed(0)
     weights.save(classifier.file(), classifier.Classifier().eval())
+    record.file().unlink()
     return ready
 
 

@@ -82,8 +82,8 @@ def test_a_source_reaches_imports_at_any_place_and_programs_by_name(tmp_path):
     assert reached("import torch", modules) == []
 
 
-def test_arrows_that_exist_by_accident_are_gone(finished_twice):
-    project = finished_twice[0]
+def test_arrows_that_exist_by_accident_are_gone(finished_source):
+    project = finished_source
     trainer = {"ihdm.pipeline.training", "ihdm.loop"}
     for stage in ("samples", "fid-tables", "digit-features"):
         assert not trainer & listed(project, stage)
@@ -94,8 +94,8 @@ def test_arrows_that_exist_by_accident_are_gone(finished_twice):
     assert "ihdm.pipeline.stages" in listed(project, "heat-equation")
 
 
-def test_the_list_of_every_stage_holds_what_is_imported_when_it_runs(finished_twice):
-    project = finished_twice[0]
+def test_the_list_of_every_stage_holds_what_is_imported_when_it_runs(finished_source):
+    project = finished_source
     traced = {}
     for line in (project.parent / "trace").read_text().splitlines():
         stage, module = line.split()
@@ -128,10 +128,10 @@ def test_an_edited_docstring_runs_no_stage_again(finished):
 
 
 @pytest.fixture
-def lists(finished_twice, tmp_path):
+def lists(finished_source, tmp_path):
     """A copy of the sources with lists of their code, and a function that reads these."""
     for part in ("ihdm", "build"):
-        shutil.copytree(finished_twice[0] / part, tmp_path / part)
+        shutil.copytree(finished_source / part, tmp_path / part)
 
     def read():
         stage_code.write(tmp_path)

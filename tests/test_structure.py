@@ -1,20 +1,23 @@
 """The shape of the project: rooms and their order, sizes of files, a wheel that holds all rooms."""
 
 import ast
+import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 import zipfile
-from importlib.metadata import distribution, distributions
+from importlib.metadata import distribution, distributions, packages_distributions
 
+import nbformat
 import pytest
 from packaging.requirements import Requirement
 from PIL import Image
 
 from ihdm.pipeline.stage_code import EXEMPT, named, sources
 from tests.conftest import copy_sources, portable, read_settings
-from tests.pipeline import REPOSITORY
+from tests.pipeline import NOTEBOOKS, REPOSITORY
 
 # A module imports from its own room and from the rooms above it.
 ROOMS = [
@@ -91,6 +94,35 @@ def test_settings_are_read_without_torch():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+def imported(source):
+    """The names at the top of the modules that a source imports."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (name.name.split(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.split(".")[0]
+
+
+def test_whatever_is_imported_is_declared():
+    programs = [*modules().values(), *(REPOSITORY / "notebooks" / "page").rglob("*.py")]
+    parts = {"pipeline": [path.read_text() for path in programs]}
+    for path in NOTEBOOKS:
+        cells = nbformat.read(path, as_version=4).cells
+        parts["pipeline"] += [cell.source for cell in cells if cell.cell_type == "code"]
+    parts["dev"] = [path.read_text() for path in (REPOSITORY / "tests").rglob("*.py")]
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    declared, known = set(), packages_distributions()
+
+    def name(requirement):
+        return re.sub("[-_.]+", "-", Requirement(requirement).name).lower()
+
+    for part, needs in (("", project["dependencies"]), *project["optional-dependencies"].items()):
+        declared |= set(map(name, needs))
+        for top in {top for source in parts.get(part, ()) for top in imported(source)}:
+            if top not in {*sys.stdlib_module_names, "ihdm", "tests"}:
+                assert {name(each) for each in known[top]} & declared, f"{top} is not declared"
 
 
 def lines(path):

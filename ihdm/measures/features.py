@@ -4,43 +4,86 @@ Two feature spaces: `digits` (see `classifier`) and `inception`, which the paper
 """
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import PartialState
-from cleanfid.features import build_feature_extractor
+from cleanfid.downloads_helper import inception_url
+from cleanfid.inception_torchscript import InceptionV3W
 from cleanfid.resize import build_resizer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ihdm import progress
+from ihdm import progress, settings
+from ihdm.data import datasets
 from ihdm.measures import classifier
 from ihdm.model import Model
 from ihdm.pixels import UInt8, to_bytes
-from ihdm.project import ProjectError
+from ihdm.project import ProjectError, replacing, root
 
 __all__ = ["BATCH", "Features", "extractor", "features", "features_of_draws", "features_of_parts"]
 
 Features = NDArray[np.float64]
 # Images at a time.
 BATCH = 100
+INCEPTION = inception_url.rpartition("/")[2]
+# Where clean-fid puts the file.
+CLEAN_FID = Path("/tmp") / INCEPTION
 
 
 def extractor(space: str, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """(N, C, H, W) images on 0..255, on the device -> (N, F) features."""
+    """(N, C, H, W) images on 0..255, on the device -> (N, F) features.
+
+    Raises:
+        ProjectError: the network is missing or damaged, or Inception's file has changed.
+    """
     if space == "digits":
         network = classifier.load().to(device)
         return lambda images: network.features(images / 255)
+    file = inception_file()
     try:
-        return build_feature_extractor("clean", device, use_dataparallel=False)
+        network = InceptionV3W(str(file.parent), download=False).to(device)
     except torch.OutOfMemoryError:
         raise
-    except (OSError, RuntimeError) as error:  # of the download and of a damaged file
+    except (AttributeError, RuntimeError) as error:
+        raise ProjectError(f"{file} holds no Inception ({type(error).__name__}: {error})") from None
+    checked(file)
+    return network
+
+
+def inception_file() -> Path:
+    """The file of Inception's weights, which is never downloaded here.
+
+    Raises:
+        ProjectError: it is in neither place; the message names both and its address.
+    """
+    own = root() / settings.load().machine.inception / INCEPTION
+    for file in (own, CLEAN_FID):
+        if file.is_file():
+            return file
+    raise ProjectError(
+        f"Inception's weights are in neither {own} nor {CLEAN_FID}: download them from "
+        f"{inception_url} to one of these places, name another folder in machine.inception, or use "
+        "the features 'digits'"
+    )
+
+
+def checked(file: Path) -> None:
+    """Compares a file of Inception's weights with the one used first, so that FIDs are comparable.
+
+    Raises:
+        ProjectError: it is another one; the message names both hashes and the remedy.
+    """
+    used, found = root() / "state" / f"{INCEPTION}.sha256", datasets.sha256(file)
+    if not used.exists():
+        with replacing(used) as temporary:
+            temporary.write_text(found)
+    if (first := used.read_text()) != found:
         raise ProjectError(
-            f"could not load Inception's weights ({type(error).__name__}: {error}). clean-fid "
-            "downloads inception-2015-12-05.pt into /tmp; without a network, put the file there "
-            "by hand, or use the features 'digits'"
-        ) from None
+            f"{file} has the SHA-256 {found}, and the features in state/ are of {first}: put that "
+            f"file back, or delete {used} and state/inception-* and measure all FIDs anew"
+        )
 
 
 def resizer(space: str) -> Callable[[UInt8], NDArray]:

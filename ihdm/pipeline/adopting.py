@@ -25,7 +25,7 @@ from torch import nn
 from ihdm import networks, processes, settings, weights
 from ihdm.data import datasets
 from ihdm.data.datasets import Images
-from ihdm.pipeline import training
+from ihdm.pipeline import locks, training
 from ihdm.precision import resolved
 from ihdm.project import ProjectError, exit_on_error, replacing, root
 from ihdm.settings import Experiment, Train
@@ -56,7 +56,7 @@ def adopt() -> None:
     for name, data in params.run.items():
         experiment, images = params.experiments[name], datasets.load(data)
         folder = training.state_folder(name)
-        with training.locked(folder):
+        with locks.locked(folder):
             if (folder / training.FINAL).exists():
                 print(f"{name}: {training.result(folder).origin}, nothing to adopt")
                 continue
@@ -171,7 +171,7 @@ def drop() -> None:
     for name in settings.load().run:
         folder = training.state_folder(name)
         if (folder / training.ADOPTED).exists():
-            with training.locked(folder):
+            with locks.locked(folder):
                 for file in (training.FINAL, "history.json", training.ADOPTED):
                     (folder / file).unlink(missing_ok=True)
             print(f"{name}: no longer adopted")

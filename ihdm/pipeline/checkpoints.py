@@ -16,7 +16,7 @@ import torch
 from ihdm.data import datasets
 from ihdm.project import ProjectError, replacing
 
-__all__ = ["clear", "newest_state", "save_state", "states"]
+__all__ = ["keep_newest", "named_state", "newest_state", "save_state", "states"]
 
 KEPT_STATES = 2
 
@@ -63,9 +63,9 @@ def states(folder: Path) -> Iterator[Path]:
     yield from sorted(folder.glob("step-*.pt"), reverse=True)
 
 
-def clear(folder: Path) -> None:
-    """Removes all states of a directory, also unfinished ones."""
-    for path in (*states(folder), folder / "state", folder / "state.partial"):
+def keep_newest(folder: Path) -> None:
+    """Removes all states of a directory but the newest, and unfinished ones."""
+    for path in (*list(states(folder))[1:], folder / "state", folder / "state.partial"):
         path.unlink(missing_ok=True)
 
 
@@ -75,7 +75,32 @@ def newest_state(folder: Path) -> dict[str, Any] | None:
     Damaged states are skipped, with a warning that names them.
     """
     for path in states(folder):
-        if datasets.sha256(path)[:16] == path.stem.rpartition("-")[2]:
+        if intact(path):
             return torch.load(path, map_location="cpu", weights_only=True)
         warnings.warn(f"{path} is damaged; going back to the one before it", stacklevel=2)
     return None
+
+
+def named_state(path: Path) -> tuple[Path, dict[str, Any]]:
+    """A state that a person names by its file, or by its directory for the newest one there.
+
+    Args:
+        path: of the file or the directory.
+
+    Returns:
+        The file and the state in it, on the CPU.
+
+    Raises:
+        ProjectError: there is none, or it is damaged.
+    """
+    file = next(states(path), path) if path.is_dir() else path
+    if not file.is_file():
+        raise ProjectError(f"{path} is no state of a training and has none: see `ls state/*/*.pt`")
+    if not intact(file):
+        raise ProjectError(f"{file} is damaged, or is no state of a training")
+    return file, torch.load(file, map_location="cpu", weights_only=True)
+
+
+def intact(path: Path) -> bool:
+    """Whether the content of a state is that of which its name has the hash."""
+    return datasets.sha256(path)[:16] == path.stem.rpartition("-")[2]

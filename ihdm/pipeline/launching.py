@@ -17,11 +17,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import psutil
 import torch
 from accelerate import Accelerator
-from accelerate.utils import GradientAccumulationPlugin
+from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
+from torch.distributed import DistError
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -31,9 +33,9 @@ from ihdm.project import ProjectError, root
 
 __all__ = [
     "accelerator",
+    "explained",
     "follow",
     "launch",
-    "memory_explained",
     "orphaned",
     "requests_to_stop",
     "wanted",
@@ -42,6 +44,9 @@ __all__ = [
 # To end a step and save a state in, of 2.4 GB for the paper's largest network.
 SECONDS_TO_STOP = 300
 SECONDS_BETWEEN_LOOKS = 1
+# Longer than the first process measures and saves alone. Then NCCL's watchdog ends processes that
+# wait for one that died; Python's signal handlers cannot.
+SECONDS_WITHOUT_ANSWER = 600
 
 
 def wanted() -> int:
@@ -68,6 +73,7 @@ def accelerator() -> Accelerator:
         cpu=not torch.accelerator.is_available(),
         mixed_precision="no",
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=SECONDS_WITHOUT_ANSWER))],
     )
     expected = int(os.environ.get("WORLD_SIZE", "1"))
     if joined.num_processes != expected:
@@ -124,15 +130,15 @@ def ended_by(number: int) -> str:
 
 
 @contextmanager
-def memory_explained(name: str, images: int) -> Iterator[None]:
-    """Turns a device's lack of memory into a message that names the remedy.
+def explained(name: str, images: int) -> Iterator[None]:
+    """Turns a device's lack of memory, and the end of another process, into messages with remedies.
 
     Args:
         name: the experiment.
         images: how many were in one pass through the network.
 
     Raises:
-        ProjectError: a device had not enough memory.
+        ProjectError: a device had not enough memory, or another process of this program ended.
     """
     try:
         yield
@@ -141,6 +147,14 @@ def memory_explained(name: str, images: int) -> Iterator[None]:
             f"the device has too little memory for {images} images at a time ({error}). Set "
             f"experiments.{name}.train.images_per_pass to {max(1, images // 2)}, or, to train, "
             "activation_checkpointing to true; the same command then goes on from the last save"
+        ) from None
+    except RuntimeError as error:
+        # Gloo has no class of errors.
+        if not isinstance(error, DistError) and "gloo/transport" not in str(error):
+            raise
+        raise ProjectError(
+            f"another process of {name} ended or does not answer, and its own message says why "
+            f"({error}); the same command goes on from where it was last saved"
         ) from None
 
 

@@ -18,7 +18,7 @@ from ihdm.data.datasets import Images
 from ihdm.measures import classifier, record, trained
 from ihdm.measures.linear import linear_step
 from ihdm.model import Model
-from ihdm.pipeline import fingerprint, launching, training
+from ihdm.pipeline import fingerprint, launching, locks, training
 from ihdm.precision import resolved
 from ihdm.project import ProjectError, exit_on_error, root
 from ihdm.settings import Experiment
@@ -43,7 +43,7 @@ def trained_weights(name: str, experiment: Experiment, images: Images) -> Path:
     for finished in sorted(state.glob(f"*-{identity}/{training.FINAL}")):
         return finished
     folder = state / f"{name}-{identity}"
-    with training.locked(folder):
+    with locks.locked(folder):
         training.train(name, experiment, images, folder, launching.accelerator(), None)
     return folder / training.FINAL
 

@@ -75,7 +75,7 @@ def run(name: str, count: int, parent: int | None = None) -> list[Path]:
     if is_main:
         print(f"{name}: samples in {len(paths)} files, processes: {ranks}", flush=True)
     with (
-        launching.memory_explained(name, min(PART, model.network.at_once)),
+        launching.explained(name, min(PART, model.network.at_once)),
         progress.bar(len(missing), f"drawing from {name}", "file", shown=is_main) as bar,
     ):
         for number in missing:

@@ -7,36 +7,37 @@ a lock, and is no output of the pipeline; finished weights stay there and are us
 If `machine.processes` in params.yaml is above 1, the program starts as many of itself, one for each
 device, and they share every batch. `torchrun -m ihdm.pipeline.training EXPERIMENT` does so on
 several machines with a common file system. The notebook `02-training` runs it by `follow`.
+
+`--continue-from STATE` begins at a state of another training, for a longer budget, another learning
+rate or changed code. Once begun, it goes on from its own states.
 """
 
 import argparse
 import json
 import math
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from filelock import FileLock, Timeout
 
 from ihdm import loop, progress, settings, weights
 from ihdm.data import datasets
 from ihdm.data.datasets import Images
 from ihdm.loop import Row
 from ihdm.losses import held_out_loss
-from ihdm.pipeline import checkpoints, fingerprint, launching, published
+from ihdm.pipeline import checkpoints, fingerprint, launching, locks, published
 from ihdm.precision import Autocast
 from ihdm.project import ProjectError, exit_on_error, replacing, root
-from ihdm.settings import Experiment
+from ihdm.settings import Experiment, Train
 
 __all__ = ["Finished", "follow", "run"]
 
 FINAL = "final.safetensors"
 ADOPTED = "adopted.json"
-SECONDS_FOR_LOCK = 15
+CONTINUED = "continued.json"
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,10 @@ class Finished:
 
     Attributes:
         weights: safetensors file with the moving average of the weights.
-        history: rows of `step`, `training` and `held_out` loss, and `learning_rate`.
-        origin: "trained here", or the file that the weights were adopted from.
+        history: rows of `step`, `training` and `held_out` loss, `learning_rate`, and the number of
+            steps `skipped` so far.
+        origin: "trained here", after which state of another training if it began there, or the file
+            that the weights were adopted from.
     """
 
     weights: Path
@@ -54,7 +57,7 @@ class Finished:
     origin: str
 
 
-def run(name: str, parent: int | None = None) -> Finished:
+def run(name: str, parent: int | None = None, before: Path | None = None) -> Finished:
     """Trains an experiment, continues its training, or finds it finished.
 
     If `machine.processes` is above 1, it starts as many processes and waits for them.
@@ -62,10 +65,12 @@ def run(name: str, parent: int | None = None) -> Finished:
     Args:
         name: the experiment in params.yaml.
         parent: a process; its end is a request to stop, as Ctrl-C and SIGTERM are.
+        before: a state of another training, or its folder, to begin at; not used once this
+            training has a state of its own.
 
     Raises:
-        ProjectError: settings or data are wrong, another process trains the same, or the loss is
-            not finite.
+        ProjectError: settings or data are wrong, another process trains the same, the state does
+            not fit, or `train.skips_in_a_row` steps were not finite.
         KeyboardInterrupt: it was asked to stop; the state is saved.
     """
     experiment, data = settings.load().experiment(name)
@@ -73,7 +78,8 @@ def run(name: str, parent: int | None = None) -> Finished:
     folder = state_folder(name)
     known = (folder / FINAL).is_file() or experiment.train.published
     if not known and launching.wanted() > 1:
-        launching.launch("ihdm.pipeline.training", [name], parent)
+        above = ["--continue-from", str(before)] if before else []
+        launching.launch("ihdm.pipeline.training", [name, *above], parent)
         return result(folder)
     accelerator = launching.accelerator()
     if accelerator.num_processes > experiment.train.batch:
@@ -85,7 +91,7 @@ def run(name: str, parent: int | None = None) -> Finished:
     main = accelerator.is_main_process
     if main and others and not folder.exists():
         print(f"{name}: settings, data or code differ from {', '.join(others)}")
-    with locked(folder) if main else nullcontext():
+    with locks.locked(folder) if main else nullcontext():
         accelerator.wait_for_everyone()
         if (folder / FINAL).is_file():
             origin, own = result(folder).origin, folder.relative_to(root())
@@ -94,7 +100,7 @@ def run(name: str, parent: int | None = None) -> Finished:
             if main:
                 take(experiment, images, folder, accelerator)
         else:
-            train(name, experiment, images, folder, accelerator, parent)
+            train(name, experiment, images, folder, accelerator, parent, before)
         accelerator.wait_for_everyone()
     return result(folder)
 
@@ -108,6 +114,8 @@ def state_folder(name: str) -> Path:
 
 def result(folder: Path) -> Finished:
     history, adopted, origin = folder / "history.json", folder / ADOPTED, "trained here"
+    if (folder / CONTINUED).exists():
+        origin += f" after {json.loads((folder / CONTINUED).read_text())['state']}"
     if adopted.exists():
         origin = f"adopted from {json.loads(adopted.read_text())['file']}, not trained here"
     return Finished(folder / FINAL, json.loads(history.read_text()), origin)
@@ -133,7 +141,54 @@ def finish(folder: Path, network: torch.nn.Module, history: list[Row]) -> None:
         temporary.write_text(json.dumps(history))
     (folder / ADOPTED).unlink(missing_ok=True)  # of an adoption that was cut off
     weights.save(folder / FINAL, network)
-    checkpoints.clear(folder)
+    # The last state stays, for a longer budget.
+    checkpoints.keep_newest(folder)
+
+
+def resume(
+    name: str, state: loop.State, budget: Train, folder: Path, before: Path | None
+) -> tuple[str, dict[str, Any] | None]:
+    """Brings a training to its newest state, or without one to that of another training.
+
+    The state that was read is freed on return; that of the paper's largest network has 2.4 GB.
+
+    Args:
+        name: the experiment.
+        state: changed in place.
+        budget: of this training.
+        folder: of this training.
+        before: a state of another training, or its folder.
+
+    Returns:
+        Where this training starts, for its log; and the other training's state, if it begins there.
+
+    Raises:
+        ProjectError: the other state is missing, damaged, of another network, or has no step left.
+    """
+    saved, origin = checkpoints.newest_state(folder), None
+    if saved is None and before is not None:
+        path, saved = checkpoints.named_state(before)
+        if saved["step"] >= budget.steps:
+            raise ProjectError(
+                f"{path} is of step {saved['step']}: to continue from it, "
+                f"experiments.{name}.train.steps has to be more than {budget.steps}"
+            )
+        origin = {"state": f"{path.parent.name}/{path.name}"}
+        if (earlier := path.parent / CONTINUED).exists():
+            origin["before"] = json.loads(earlier.read_text())
+        saved["skipped"] = []  # the next ones are counted afresh
+    if saved is None:
+        return f"training from the beginning, {budget.steps} steps", None
+    try:
+        state.load_state_dict(saved)
+    except (RuntimeError, ValueError) as error:
+        raise ProjectError(f"the state does not fit the network of {name}: {error}") from None
+    said = f"going on from step {state.step} of {budget.steps}"
+    if origin:
+        said += f", after {origin['state']}"
+    if saved["precision"] != state.precision:
+        said += f" in {state.precision}, after {saved['precision']}: rounding differs from now on"
+    return said, origin
 
 
 def train(
@@ -142,19 +197,15 @@ def train(
     images: Images,
     folder: Path,
     accelerator: Accelerator,
-    parent: int | None,
+    parent: int | None = None,
+    before: Path | None = None,
 ) -> None:
     budget, main, device = experiment.train, accelerator.is_main_process, accelerator.device
     process, state = loop.begin(experiment, images, device)
-    saved = checkpoints.newest_state(folder)
-    first = f"training from the beginning, {budget.steps} steps"
-    if saved is not None:
-        state.load_state_dict(saved)
-        first = f"going on from step {state.step} of {budget.steps}"
-        if saved["precision"] != state.precision:
-            first += (
-                f" in {state.precision}, after {saved['precision']}: rounding differs from now on"
-            )
+    said, origin = resume(name, state, budget, folder, before)
+    if main and origin:
+        with replacing(folder / CONTINUED) as temporary:
+            temporary.write_text(json.dumps(origin))
     at_steps = accelerator.gather(torch.tensor([state.step], device=device)).unique()
     if len(at_steps) > 1:
         raise ProjectError(
@@ -162,20 +213,26 @@ def train(
             "a common file system may need a moment; start again"
         )
     if main:
-        print(f"{name}: {first}, processes: {accelerator.num_processes}", flush=True)
+        print(f"{name}: {said}, processes: {accelerator.num_processes}", flush=True)
     average = Autocast(state.average, budget, device)
     largest = max(part.stop - part.start for part in loop.passes(budget, accelerator))
     with (
-        launching.memory_explained(name, largest),
+        launching.explained(name, largest),
         launching.requests_to_stop(parent) as stop,
         progress.bar(budget.steps, f"training {name}", initial=state.step, shown=main) as bar,
     ):
         for report in loop.steps(process, state, images.train, budget, accelerator, stop):
-            if not math.isfinite(report.loss):
+            if main and not math.isfinite(report.loss):
+                bar.write(
+                    f"{name}: the loss is {report.loss} at step {report.step}, which changes "
+                    f"nothing; {state.skipped_now} in a row, {len(state.skipped)} in all"
+                )
+            if state.skipped_now >= budget.skips_in_a_row:
                 good = next(checkpoints.states(folder), None)
                 raise ProjectError(
-                    f"the loss is {report.loss} at step {report.step} of {name}; the last good "
-                    f"checkpoint is {good or 'none'}. A lower learning rate or float32 may help"
+                    f"the loss is {report.loss} at step {report.step} of {name}, the last of "
+                    f"{state.skipped_now} such steps in a row. A lower learning rate or float32 "
+                    f"may help; `--continue-from {good}` then keeps the work done"
                 )
             if report.step % budget.log_every == 0 or report.step == budget.steps:
                 if main:
@@ -183,8 +240,12 @@ def train(
                     state.log(report, held_out)
                 state.pending.clear()
             # Saved before anything is written: the reader of the log may be gone.
-            if main and (report.stop or report.step % budget.checkpoint_every == 0):
+            due = report.step % budget.checkpoint_every == 0 or report.step == budget.steps
+            if main and (report.stop or due):
                 checkpoints.save_state(folder, report.step, state.state_dict())
+            every = budget.snapshot_every
+            if main and every and report.step % every == 0 and report.step < budget.steps:
+                weights.save(folder / f"ema-{report.step:08d}.safetensors", state.average)
             rate = (bar.format_dict["rate"] or 0) * budget.batch
             bar.set_postfix_str(f"loss {report.loss:.3f}, {rate:.0f} images/s", refresh=False)
             bar.update()
@@ -195,33 +256,6 @@ def train(
                 raise KeyboardInterrupt
     if main:
         finish(folder, state.average, state.history)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Lets one process at a time work in a directory.
-
-    Raises:
-        ProjectError: another process keeps the directory; the message names its pid.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock, owner = FileLock(folder / "lock"), folder / "pid"
-    try:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            print(f"waiting for another process, which works in {folder}", flush=True)
-            lock.acquire(timeout=SECONDS_FOR_LOCK)
-    except Timeout:
-        pid = owner.read_text()
-        raise ProjectError(
-            f"process {pid} is training in {folder}: wait for it, or stop it with `kill {pid}`"
-        ) from None
-    try:
-        owner.write_text(str(os.getpid()))
-        yield
-    finally:
-        lock.release()
 
 
 def follow(name: str) -> Finished:
@@ -245,9 +279,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ihdm.pipeline.training", description=__doc__)
     parser.add_argument("experiment", help="an experiment that `run` in params.yaml switches on")
     parser.add_argument("--parent", type=int, help="stop when this process above it ends")
+    parser.add_argument(
+        "--continue-from",
+        type=Path,
+        metavar="STATE",
+        help="a state of another training, or its folder, to begin at",
+    )
     arguments = parser.parse_args()
     with exit_on_error():
-        run(arguments.experiment, arguments.parent)
+        run(arguments.experiment, arguments.parent, arguments.continue_from)
 
 
 if __name__ == "__main__":

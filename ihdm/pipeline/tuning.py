@@ -12,7 +12,6 @@ import json
 import time
 from typing import Any
 
-from accelerate import Accelerator
 from ruamel.yaml import YAML
 
 from ihdm import loop, progress, settings
@@ -22,6 +21,7 @@ from ihdm.measures import classifier, fidelity
 from ihdm.measures.features import features, features_of_draws
 from ihdm.measures.trials import Trial, file
 from ihdm.model import Model
+from ihdm.pipeline import launching
 from ihdm.project import ProjectError, exit_on_error
 from ihdm.settings import Experiment
 
@@ -43,13 +43,13 @@ def trained(experiment: Experiment, images: Images) -> Model:
     Raises:
         ProjectError: the training diverged.
     """
-    accelerator, budget = Accelerator(), experiment.train
+    accelerator, budget = launching.accelerator(), experiment.train
     process, state = loop.begin(experiment, images, accelerator.device)
     with progress.bar(budget.steps, "training") as bar:
         for _ in loop.steps(process, state, images.train, budget, accelerator):
             bar.update()
     if state.step < budget.steps:
-        raise ProjectError(f"the training diverged at step {state.step + 1}")
+        raise ProjectError(f"the training diverged at step {state.step}")
     return Model.of(experiment, state.average, images.train, accelerator.device)
 
 

@@ -104,6 +104,8 @@ class Train(Settings):
     # How often to save and how to lay out the work hardly change the result.
     WITHOUT_EFFECT: ClassVar[tuple[str, ...]] = (
         "checkpoint_every",
+        "snapshot_every",
+        "skips_in_a_row",
         "images_per_pass",
         "activation_checkpointing",
         "channels_last",
@@ -126,6 +128,8 @@ class Train(Settings):
     flips: bool
     log_every: PositiveInt
     checkpoint_every: PositiveInt
+    snapshot_every: PositiveInt | None = None
+    skips_in_a_row: PositiveInt = 10
     seed: NonNegativeInt
 
     @field_validator("cooldown")

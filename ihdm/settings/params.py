@@ -15,9 +15,13 @@ from ihdm.settings.notebooks import Notebooks
 
 
 class Machine(Settings):
-    """The hardware to compute with; results depend on it by rounding and dropout alone."""
+    """The hardware to compute with; results depend on it by rounding and dropout alone.
+
+    `inception` is the folder of Inception's weights, in the project or with a whole path.
+    """
 
     processes: PositiveInt
+    inception: str = "data/raw"
 
 
 class DigitFeatures(Settings):
