@@ -1,6 +1,7 @@
 """No tensor of float64 reaches a device that has none, by a pretended one (`tests.pretended`)."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from ihdm import loop, processes
 from ihdm.data.datasets import Images
 from ihdm.linear_gaussian import to_modes
 from ihdm.losses import held_out_loss, level_losses
-from ihdm.measures import bounds, branching, disentangling, gradients
+from ihdm.measures import bounds, branching, disentangling, features, gradients
 from ihdm.measures.interpolation import paths, smoothness
 from ihdm.measures.linear import bias_at_zero
 from ihdm.model import Model
+from ihdm.pipeline import digit_features
 from ihdm.pixels import to_unit
 from ihdm.precision import Autocast
 from ihdm.sampling import Between
@@ -153,3 +155,20 @@ def test_a_model_is_trained_drawn_from_and_measured_as_on_a_cpu(metal, images, n
     expected = measured(here, images)
     for measure, found in measured(there, images).items():
         assert found == pytest.approx(expected[measure], rel=0.01, abs=1e-3), measure
+
+
+def test_the_classifier_is_trained_and_gives_features_as_on_a_cpu(metal, monkeypatch):
+    digits = np.random.default_rng(0).integers(0, 256, (24, 1, 28, 28), np.uint8)
+    labels = {"train": np.arange(24, dtype=np.uint8) % 10}
+    images = Images("digits", digits, digits, digits, "", labels, np.zeros(0, np.float32))
+    found = []
+    for place in (torch.device("cpu"), metal):
+        state = SimpleNamespace(device=place)
+        for module in (digit_features, features):
+            monkeypatch.setattr(module, "PartialState", lambda state=state: state)
+        # Its result is on the CPU wherever it was trained.
+        network = digit_features.train(images, epochs=2, seed=0)
+        monkeypatch.setattr(features.classifier, "load", lambda network=network: network)
+        found.append(features.features(digits, "digits"))
+    assert np.abs(found[0]).max() > 0.01
+    assert found[1] == pytest.approx(found[0], abs=1e-3)
