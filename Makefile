@@ -2,7 +2,10 @@
 # build of torch for CPUs, several GB smaller on Linux.
 .DEFAULT_GOAL := help
 .PHONY: help setup mend play quick repro retrain seeds test check digits lab page compare share clean
+# For the programs that recipes start, as DVC its stages. Recipes themselves name programs by $(BIN): the
+# make of macOS, 3.81, looks for the program of a simple command in the PATH that it was started with.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+BIN = .venv/bin
 
 PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3 python,$(if $(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes),$(p))))
 
@@ -27,11 +30,14 @@ setup: .venv/ready
 # build; we could not reach it, so TORCH=cpu is untried.
 CUDA = (cuda-|nvidia-|torch==|torchvision==|triton==)
 CPU = --index-url https://download.pytorch.org/whl/cpu $$(grep -oE '^(torch|torchvision)==[0-9.]+' requirements.txt)
-PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
+PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .venv/ready: pyproject.toml requirements.txt Makefile
 	@$(if $(PYTHON),$(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo 'error: Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python' >&2; exit 1; }
+	@$(PYTHON) -c 'import platform as p, sys; sys.exit((p.system(), p.machine()) == ("Darwin", "x86_64"))' || \
+		{ echo 'error: PyTorch ended its builds for Intel Macs with version 2.2, and ihdm needs a newer one: take' \
+			'a Mac with Apple silicon (and a Python for it), or Linux' >&2; exit 1; }
 	@echo 'Setting up .venv; torch alone is several GB, so the first time takes minutes.'
 	@# Pip is silent for minutes. Whenever jsonschema is imported, rfc3987-syntax parses a grammar for
 	@# seconds, to check what no notebook holds.
@@ -57,57 +63,57 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 
 # Before each `dvc repro`, which stops at a lock file that was cut off.
 mend: setup
-	@python -m ihdm.pipeline.lockfile
+	@$(BIN)/python -m ihdm.pipeline.lockfile
 
 # The playground needs neither data nor training.
 play: setup
-	jupyter lab notebooks/17-playground.ipynb
+	$(BIN)/jupyter lab notebooks/17-playground.ipynb
 
 quick: mend
-	dvc repro data
-	@python -m ihdm.pipeline.adopting
-	dvc repro
+	$(BIN)/dvc repro data
+	@$(BIN)/python -m ihdm.pipeline.adopting
+	$(BIN)/dvc repro
 
 repro: mend
-	dvc repro
+	$(BIN)/dvc repro
 
 # DVC would restore what it made of adopted weights: its run cache is for the same code and settings.
 retrain: mend
-	dvc repro data
-	@python -m ihdm.pipeline.adopting drop
-	dvc repro --no-run-cache
+	$(BIN)/dvc repro data
+	@$(BIN)/python -m ihdm.pipeline.adopting drop
+	$(BIN)/dvc repro --no-run-cache
 
 seeds: mend
-	dvc repro digit-features
-	python -m ihdm.pipeline.repeating
+	$(BIN)/dvc repro digit-features
+	$(BIN)/python -m ihdm.pipeline.repeating
 
 digits: mend
-	dvc repro samples@mnist
+	$(BIN)/dvc repro samples@mnist
 
 test: setup
-	python -m pytest
+	$(BIN)/python -m pytest
 
 check: setup
-	ruff check
-	ruff format --check
-	mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
 	@# Schemas that the package holds, so this works offline.
-	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	check-jsonschema --builtin-schema custom.github-workflows-require-timeout .github/workflows/*.yml
-	check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema custom.github-workflows-require-timeout .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 lab: setup
-	jupyter lab --notebook-dir=notebooks
+	$(BIN)/jupyter lab --notebook-dir=notebooks
 
 page: mend
-	dvc repro page
-	python -m http.server --bind 127.0.0.1 --directory site 8000
+	$(BIN)/dvc repro page
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory site 8000
 
 compare: setup
-	dvc metrics diff --all HEAD
+	$(BIN)/dvc metrics diff --all HEAD
 
 share: setup
-	@python -m ihdm.pipeline.sharing
+	@$(BIN)/python -m ihdm.pipeline.sharing
 
 clean:
 	rm -rf build site dvc_plots .mypy_cache .pytest_cache .ruff_cache .hypothesis

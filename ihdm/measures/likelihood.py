@@ -142,7 +142,8 @@ def squared_errors(model: Model, u_0: Tensor, seed: int) -> SquaredErrors:
     for k, part, images, level, noise in passes(model, u_0, levels, seed):
         u_k, target = process.example(images, level, noise)
         step = process.predict(model.network, u_k, level)
-        squares[k - 1, part] = (step - target).double().square().flatten(1).sum(1).cpu()
+        # On the CPU, because Apple's GPUs have no float64.
+        squares[k - 1, part] = (step - target).cpu().double().square().flatten(1).sum(1)
         if k == 1:
             mean[part] = (u_k + step).cpu()
     return SquaredErrors(squares, mean)
@@ -218,9 +219,9 @@ def noise_terms(model: Model, u_0: Tensor, seed: int) -> Terms:
     for k, part, images, level, noise in passes(model, u_0, levels, seed):
         if k >= first:
             u_k, _ = process.example(images, level, noise)
-            wrong = to_frequencies(process.predict(network, u_k, level) - noise)
-            weight = step_weight(process, k)[:, None].to(wrong.device)
-            steps[k - first, part] = (weight * wrong.double().square()).flatten(1).sum(1).cpu()
+            wrong = to_frequencies(process.predict(network, u_k, level) - noise).cpu()
+            weighted = step_weight(process, k)[:, None] * wrong.double().square()
+            steps[k - first, part] = weighted.flatten(1).sum(1)
         else:
             u_1, _ = process.example(images, level, noise)
             mean[part] = process.step(network, u_1, 1, torch.zeros_like(u_1)).mean.cpu()
