@@ -14,7 +14,7 @@ import pytest
 from tests.pipeline import REPOSITORY
 
 MAKEFILE = (REPOSITORY / "Makefile").read_text()
-TOOLS = ("dvc", "jupyter", "mypy", "python", "ruff")
+TOOLS = ("check-jsonschema", "dvc", "jupyter", "mypy", "python", "ruff")
 RUN = {
     "play": ["jupyter lab notebooks/17-playground.ipynb"],
     "quick": [
@@ -30,7 +30,8 @@ RUN = {
         "dvc repro --no-run-cache",
     ],
     "test": ["python -m pytest"],
-    "check": ["ruff check", "ruff format --check", "mypy"],
+    "lab": ["jupyter lab --notebook-dir=notebooks"],
+    "share": ["python -m ihdm.pipeline.sharing"],
 }
 # Made after 3.81, or read in another way by it.
 NEWER = {

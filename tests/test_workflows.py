@@ -50,7 +50,8 @@ def test_only_the_deployment_of_the_page_may_write(path):
 def check(path):
     """The exit status of make's check of a workflow."""
     makefile = (REPOSITORY / "Makefile").read_text()
-    (schema,) = re.findall(r"(?m)^\tcheck-jsonschema (.*vendor\.github-workflows) ", makefile)
+    pattern = r"(?m)^\t\$\(BIN\)/check-jsonschema (.*vendor\.github-workflows) "
+    (schema,) = re.findall(pattern, makefile)
     command = [sys.executable, "-m", "check_jsonschema", *schema.split(), path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
