@@ -4,6 +4,9 @@ A verdict needs three trainings of every model that the claim names. Thresholds 
 committed before the numbers that they judge.
 """
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from ihdm.measures.verdicts import (
     BY_CONSTRUCTION,
     CONTRADICTED,
@@ -54,9 +57,16 @@ def lower_kid(trainings: Trainings, better: str, worse: str, remark: str = "") -
     return Judged(value, above(kid.difference, kid.half, 0), remark, kid.trainings)
 
 
-def unless_linear(found: Judged, linear: bool) -> Judged:
+def unless_linear(
+    found: Judged, t: Trainings, satisfied: Callable[[Mapping[str, Any]], bool]
+) -> Judged:
     """A supported claim that the best linear step satisfies as well is so by construction."""
-    if found.verdict == SUPPORTED and linear:
+    if found.verdict != SUPPORTED:
+        return found
+    if not t.get("linear"):
+        remark = "the record lacks the best linear step, which might satisfy it as well"
+        return found._replace(verdict=NOT_TESTED, remark=remark)
+    if all(map(satisfied, t["linear"])):
         remark = "the best linear step, which learned nothing, satisfies it as well"
         return found._replace(verdict=BY_CONSTRUCTION, remark=remark)
     return found
@@ -124,7 +134,7 @@ def early_splits_change_more(t: Trainings, s: Notebooks) -> Judged:
     (early, a), (late, b) = (mean_of(t, "ihdm", key) for key in ("early", "late"))
     value = f"endings differ by {early:.3f} ± {a:.3f} if split early, by {late:.3f} ± {b:.3f} late"
     found = Judged(value, above(early - late, a + b, 0), "", TRAININGS)
-    return unless_linear(found, all(each["early"] > each["late"] for each in t.get("linear", ())))
+    return unless_linear(found, t, lambda linear: linear["early"] > linear["late"])
 
 
 def brightness_kept(t: Trainings, s: Notebooks) -> Judged:
@@ -133,7 +143,7 @@ def brightness_kept(t: Trainings, s: Notebooks) -> Judged:
     kept, half = mean_of(t, "ihdm", "brightness")
     limit = s.claims.brightness
     found = Judged(f"correlation {kept:.4f} ± {half:.4f}", above(kept, half, limit), "", TRAININGS)
-    return unless_linear(found, all(e["brightness"] > limit for e in t.get("linear", ())))
+    return unless_linear(found, t, lambda linear: linear["brightness"] > s.claims.brightness)
 
 
 def digits_equally_often(t: Trainings, s: Notebooks) -> Judged:
