@@ -212,8 +212,8 @@ def test_inception_fid_is_that_of_as_many_draws_against_the_chosen_images(
     monkeypatch.setattr(inception, "extractor", lambda *_: None)
     monkeypatch.setattr(features, "resizer", lambda _: lambda pixels: pixels)
     numbers = np.random.default_rng(0)
-    files = [ready / "state" / f"{i:05d}.npy" for i in range(2)]
-    files[0].parent.mkdir()
+    files = [ready / "state" / "mnist-draws-0" / f"{i:05d}.npy" for i in range(2)]
+    files[0].parent.mkdir(parents=True)
     sets = [numbers.integers(0, 256, (64, 1, 28, 28), np.uint8) for _ in files]
     for path, values in zip(files, sets, strict=True):
         np.save(path, values)
@@ -239,6 +239,10 @@ def test_inception_fid_is_that_of_as_many_draws_against_the_chosen_images(
     for path in files:
         path.unlink()
     assert inception.fid("mnist") == found
+    # All of them are at the place that the message about another Inception says to delete.
+    kept = {path for path in (ready / "state").rglob("*") if path.is_file()}
+    assert len(kept) == 3
+    assert kept == set((ready / "state").glob("inception-*"))
 
 
 def test_a_rise_is_the_difference_of_two_unbiased_distances():

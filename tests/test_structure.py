@@ -105,7 +105,15 @@ def imported(source):
             yield node.module.split(".")[0]
 
 
-def test_whatever_is_imported_is_declared():
+# Programs, and what other packages find by name.
+NOT_IMPORTED = {
+    *("check-jsonschema", "furo", "ipykernel", "jupyterlab", "mypy", "myst-nb", "nbdime"),
+    *("nbstripout", "pre-commit", "pytest-xdist", "ruff", "sphinx-mathjax-offline"),
+    *("types-psutil", "types-tqdm"),
+}
+
+
+def test_whatever_is_imported_is_declared_and_nothing_else():
     programs = [*modules().values(), *(REPOSITORY / "notebooks" / "page").rglob("*.py")]
     parts = {"pipeline": [path.read_text() for path in programs]}
     for path in NOTEBOOKS:
@@ -113,7 +121,7 @@ def test_whatever_is_imported_is_declared():
         parts["pipeline"] += [cell.source for cell in cells if cell.cell_type == "code"]
     parts["dev"] = [path.read_text() for path in (REPOSITORY / "tests").rglob("*.py")]
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    declared, known = set(), packages_distributions()
+    declared, used, known = set(), set(), packages_distributions()
 
     def name(requirement):
         return re.sub("[-_.]+", "-", Requirement(requirement).name).lower()
@@ -122,7 +130,10 @@ def test_whatever_is_imported_is_declared():
         declared |= set(map(name, needs))
         for top in {top for source in parts.get(part, ()) for top in imported(source)}:
             if top not in {*sys.stdlib_module_names, "ihdm", "tests"}:
-                assert {name(each) for each in known[top]} & declared, f"{top} is not declared"
+                needed = {name(each) for each in known[top]} & declared
+                assert needed, f"{top} is not declared"
+                used |= needed
+    assert declared - used - {"ihdm"} == NOT_IMPORTED
 
 
 def lines(path):

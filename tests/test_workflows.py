@@ -39,6 +39,22 @@ def test_the_workflow_of_tests_runs_what_the_gate_runs():
     assert called("\n".join(step.get("run", "") for step in steps)) == gate | {"setup"}
 
 
+@pytest.mark.parametrize("there", [(), ("chromium",), ("chromedriver",)])
+def test_a_part_of_the_browser_is_not_enough(tmp_path, there):
+    steps = read(REPOSITORY / ".github/workflows/tests.yml")["jobs"]["tests"]["steps"]
+    (step,) = (step["run"] for step in steps if "browser" in step.get("name", ""))
+
+    def status(names):
+        for name in names:
+            (tmp_path / name).write_text("#!/bin/sh\n")
+            (tmp_path / name).chmod(0o755)
+        command = ["/bin/bash", "-e", "-c", step]  # as GitHub runs a step
+        return subprocess.run(command, env={"PATH": str(tmp_path)}, check=False).returncode
+
+    assert status(there) != 0
+    assert status(("chromium", "chromedriver")) == 0
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_only_the_deployment_of_the_page_may_write(path):
     workflow = read(path)

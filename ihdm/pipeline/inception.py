@@ -46,10 +46,12 @@ def fid(name: str) -> float:
     arrays = [getattr(images, split) for split in splits]
     files = sample_sets.follow(name, experiment.fid.samples)
     identity = hashlib.sha256(" ".join([images.fingerprint, *splits]).encode()).hexdigest()[:12]
-    own = files[0].with_name(f"inception-{len(files)}.features.npy")
+    # Under the names that the message of `features.checked` says to delete.
+    state = root() / "state"
+    own = state / f"inception-{files[0].parent.name}-{len(files)}.npy"
     generated = kept(own, map(np.load, files), len(files))
     reference = kept(
-        root() / "state" / f"inception-{data}-{identity}.npy",
+        state / f"inception-{data}-{identity}.npy",
         (array[i : i + BATCH] for array in arrays for i in range(0, len(array), BATCH)),
         sum(math.ceil(len(array) / BATCH) for array in arrays),
     )
