@@ -118,8 +118,8 @@ CLAIMS = (
     Claim(
         "Sec. 4, Fig. 6",
         "Without sampling noise the model mainly sharpens its start",
-        "correlation of a sample, blurred back, with its state at a level with detail: above "
-        "{s.claims.sharpens:g}; less fine detail than at {s.noise_scale.slopes[1]:g} sigma",
+        "fine detail (power in the upper half of frequencies): less than at "
+        "{s.noise_scale.slopes[1]:g} sigma",
         "07-noise-scale",
         rules.only_sharpens,
     ),

@@ -30,7 +30,6 @@ class Repeated(Settings):
 class Claims(Notebook):
     """Limits that no other notebook has."""
 
-    sharpens: Share
     additivity: PositiveFloat
     flat: Share
     near_sigma: PositiveFloat
