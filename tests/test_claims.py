@@ -1,4 +1,5 @@
 import copy
+import re
 
 import pytest
 
@@ -13,6 +14,7 @@ from ihdm.measures.verdicts import (
     VERDICTS,
 )
 from ihdm.settings import load
+from ihdm.show.chapters import parts
 from tests.conftest import write_settings
 from tests.pipeline import REPOSITORY
 
@@ -196,3 +198,11 @@ def test_the_ledger_judges_every_claim_by_the_metrics_of_its_notebook():
 def test_there_are_claims_enough_and_each_has_a_rule_of_its_own():
     assert len(CLAIMS) >= 22
     assert len({claim.judge for claim in CLAIMS}) == len(CLAIMS)
+
+
+def test_each_claim_names_a_figure_that_its_notebook_records():
+    for claim in claims.stated(NOTEBOOKS):
+        chapter, figure = claim.figure.split("/")
+        source = (REPOSITORY / "notebooks" / f"{parts(chapter)[0]}.ipynb").read_text()
+        recorded = re.findall(r'record\.figure\(.*\\"([\w-]+)\\"\)', source)
+        assert figure in recorded, claim.claim

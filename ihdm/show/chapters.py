@@ -4,7 +4,7 @@ import base64
 import io
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,6 @@ import nbformat
 from PIL import Image
 from ruamel.yaml import YAML
 
-from ihdm.measures.claims import Claim, Judged
 from ihdm.project import ProjectError, root
 from ihdm.results import measured
 from ihdm.settings import Params
@@ -193,9 +192,9 @@ def summary(
     stem: str,
     described: dict[str, dict[str, str]],
     params: Params,
-    judged: Sequence[tuple[Claim, Judged]],
+    verdicts: str,
 ) -> nbformat.NotebookNode:
-    """The box at the top of a chapter: the claim, and a finding or the verdicts of the ledger."""
+    """The box at the top of a chapter: the claim, a finding, and the verdicts of the ledger."""
     short, experiment = parts(stem)
     if short not in described:
         raise ProjectError(
@@ -207,12 +206,7 @@ def summary(
         TEMPLATES.from_string(described[short].get(key, "")).render(known)
         for key in ("claimed", "found")
     )
-    verdicts = [
-        f"- {claim.claim}: *{found.verdict}*{f', {found.value}' if found.value else ''}."
-        for claim, found in judged
-        if claim.notebook == stem
-    ]
-    finding = finding or "\n\n" + "\n".join(verdicts)
+    finding = f"{finding}\n\n{verdicts}"
     text = f"**Claimed:** {claimed}\n\n**Found:** {finding}"
     return nbformat.v4.new_markdown_cell(f":::{{admonition}} In short\n{text}\n:::", id="in-short")
 
