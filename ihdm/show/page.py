@@ -137,7 +137,7 @@ def gather(source: Path) -> None:
         "chapters": [path.stem for path in paths],
         "others": [path.stem for path in paths if parts(path.stem)[1] not in (None, shown_first)],
         "judged": judged,
-        "of_papers": sum(not claim.place.startswith("ours") for claim, _ in judged),
+        "of_papers": [each for each in judged if not each[0].place.startswith("ours")],
         "verdicts": VERDICTS,
         "fid": measured("13-fid-tables"),
         "likelihood": measured("14-likelihood"),
