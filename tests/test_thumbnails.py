@@ -26,7 +26,7 @@ def test_pictures_of_any_shape_become_one_small_size(tmp_path):
     for claim, _ in JUDGED:
         figure = tmp_path / "figures" / f"{claim.figure}.png"
         figure.parent.mkdir(parents=True, exist_ok=True)
-        Image.effect_noise((1200, 300 if "kid" in claim.figure else 3000), 99).save(figure)
+        Image.effect_noise((400, 100 if "kid" in claim.figure else 900), 99).save(figure)
     thumbnails.write(JUDGED, tmp_path / "figures", tmp_path / "thumbs")
     small = list((tmp_path / "thumbs").rglob("*.png"))
     assert len(small) == len({claim.figure for claim, _ in JUDGED})
