@@ -43,14 +43,18 @@ NEAR = {
 
 def bend(difference, fine=0.2):
     parts = {"below": 0.2, "above": 0.2 + difference}
-    detail = {"fine": {"0.5": fine}, "fine_half_interval": {"0.5": 0.05}}
+    deltas = ("0", "0.5", "1")
+    detail = {
+        "fine": dict.fromkeys(deltas, fine),
+        "fine_half_interval": dict.fromkeys(deltas, 0.05),
+    }
     return detail | {"bend": parts | {"difference": difference, "half_interval": 0.1}}
 
 
 def sharpened(fine, contrast=0.6):
     return {
-        "fine": {"0": fine, "1": 0.8},
-        "fine_half_interval": {"0": 0.05, "1": 0.1},
+        "fine": {"0": fine, "0.5": fine, "1": 0.8},
+        "fine_half_interval": {"0": 0.05, "0.5": 0.05, "1": 0.1},
         "contrast": {"0": contrast},
     }
 

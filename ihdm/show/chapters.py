@@ -154,7 +154,10 @@ def chapter(
         cell.metadata["mystnb"] = {
             # With a width it becomes a link to the whole picture.
             "image": {"alt": alt, "width": figure.width},
-            "figure": {"name": figure.label, "caption": f"From the cell above, {figure.made_by}"},
+            "figure": {
+                "name": figure.label,
+                "caption": f"{alt} From the cell above, {figure.made_by}",
+            },
         }
         yield figure
 
@@ -225,7 +228,11 @@ def parameters(stem: str, params: Params) -> nbformat.NotebookNode:
     lines = io.StringIO()
     YAML(typ="safe", pure=True).dump(used, lines)
     label = f"parameters-{stem.replace('_', '-')}"
-    text = f"({label})=\n## Parameters\n\nFrom `params.yaml`:\n\n```yaml\n{lines.getvalue()}```"
+    text = (
+        f"({label})=\n## Parameters\n\nThis chapter is `notebooks/{parts(stem)[0]}.ipynb`, with this "
+        "part of `params.yaml`. After an edit there, `dvc repro` runs again what depends on it, and "
+        f"`make compare` shows the numbers that moved.\n\n```yaml\n{lines.getvalue()}```"
+    )
     return nbformat.v4.new_markdown_cell(text, id="parameters-used")
 
 
