@@ -229,8 +229,8 @@ def parameters(stem: str, params: Params) -> nbformat.NotebookNode:
     YAML(typ="safe", pure=True).dump(used, lines)
     label = f"parameters-{stem.replace('_', '-')}"
     text = (
-        f"({label})=\n## Parameters\n\nThis chapter is `notebooks/{parts(stem)[0]}.ipynb`, with this "
-        "part of `params.yaml`. After an edit there, `dvc repro` runs again what depends on it, and "
+        f"({label})=\n## Parameters\n\nThis chapter is `notebooks/{parts(stem)[0]}.ipynb`, with "
+        "this part of `params.yaml`. `dvc repro` runs again what depends on an edit there, and "
         f"`make compare` shows the numbers that moved.\n\n```yaml\n{lines.getvalue()}```"
     )
     return nbformat.v4.new_markdown_cell(text, id="parameters-used")
