@@ -31,6 +31,7 @@ class Claims(Notebook):
     """Limits that no other notebook has."""
 
     additivity: PositiveFloat
+    detailed: Share
     flat: Share
     near_sigma: PositiveFloat
     blank: Share

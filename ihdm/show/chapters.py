@@ -4,7 +4,7 @@ import base64
 import io
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,6 @@ import nbformat
 from PIL import Image
 from ruamel.yaml import YAML
 
-from ihdm.measures.claims import Claim, Judged
 from ihdm.project import ProjectError, root
 from ihdm.results import measured
 from ihdm.settings import Params
@@ -155,7 +154,10 @@ def chapter(
         cell.metadata["mystnb"] = {
             # With a width it becomes a link to the whole picture.
             "image": {"alt": alt, "width": figure.width},
-            "figure": {"name": figure.label, "caption": f"From the cell above, {figure.made_by}"},
+            "figure": {
+                "name": figure.label,
+                "caption": f"{alt} From the cell above, {figure.made_by}",
+            },
         }
         yield figure
 
@@ -193,9 +195,9 @@ def summary(
     stem: str,
     described: dict[str, dict[str, str]],
     params: Params,
-    judged: Sequence[tuple[Claim, Judged]],
+    verdicts: str,
 ) -> nbformat.NotebookNode:
-    """The box at the top of a chapter: the claim, and a finding or the verdicts of the ledger."""
+    """The box at the top of a chapter: the claim, a finding, and the verdicts of the ledger."""
     short, experiment = parts(stem)
     if short not in described:
         raise ProjectError(
@@ -207,12 +209,7 @@ def summary(
         TEMPLATES.from_string(described[short].get(key, "")).render(known)
         for key in ("claimed", "found")
     )
-    verdicts = [
-        f"- {claim.claim}: *{found.verdict}*{f', {found.value}' if found.value else ''}."
-        for claim, found in judged
-        if claim.notebook == stem
-    ]
-    finding = finding or "\n\n" + "\n".join(verdicts)
+    finding = f"{finding}\n\n{verdicts}"
     text = f"**Claimed:** {claimed}\n\n**Found:** {finding}"
     return nbformat.v4.new_markdown_cell(f":::{{admonition}} In short\n{text}\n:::", id="in-short")
 
@@ -231,7 +228,11 @@ def parameters(stem: str, params: Params) -> nbformat.NotebookNode:
     lines = io.StringIO()
     YAML(typ="safe", pure=True).dump(used, lines)
     label = f"parameters-{stem.replace('_', '-')}"
-    text = f"({label})=\n## Parameters\n\nFrom `params.yaml`:\n\n```yaml\n{lines.getvalue()}```"
+    text = (
+        f"({label})=\n## Parameters\n\nThis chapter is `notebooks/{parts(stem)[0]}.ipynb`, with this "
+        "part of `params.yaml`. After an edit there, `dvc repro` runs again what depends on it, and "
+        f"`make compare` shows the numbers that moved.\n\n```yaml\n{lines.getvalue()}```"
+    )
     return nbformat.v4.new_markdown_cell(text, id="parameters-used")
 
 

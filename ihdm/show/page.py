@@ -26,9 +26,10 @@ from ihdm.measures import claims
 from ihdm.measures.verdicts import VERDICTS
 from ihdm.project import ProjectError, exit_on_error, root
 from ihdm.results import measured
-from ihdm.show import films, hands_on
+from ihdm.show import films, hands_on, thumbnails
 from ihdm.show.chapters import (
     TEMPLATES,
+    Figure,
     chapter,
     executed,
     paper_table,
@@ -101,19 +102,20 @@ def gather(source: Path) -> None:
     for path in (text / "page.css", Path(str(mathjax / MATHJAX))):
         shutil.copyfile(path, static / path.name)
     described = YAML(typ="safe", pure=True).load(text / "descriptions.yaml")
-    judged = claims.told(measured("16-claims")["claims"], params.notebooks)
+    judged = claims.told(measured(thumbnails.LEDGER)["claims"], params.notebooks)
     shown_first = params.notebooks.blurring_diffusion.inverse_heat
     first = project / "results" / "figures" / f"03-samples-{shown_first}" / "sequences.png"
     with Image.open(first) as picture:
         preview = ImageOps.pad(picture.convert("RGB"), PREVIEW, color="white")
         preview.save(static / "preview.png", optimize=True)
+    thumbnails.write(judged, project / "results" / "figures", static / "thumbs")
     moving = {
         "films": films.write(params, source / "extra" / "videos"),
         "models": films.MODELS,
         "scrub": films.slider(params, static),
         **hands_on.place(params, static),
     }
-    figures = {}
+    figures: dict[tuple[str, str], Figure] = {}
     (source / "chapters").mkdir()
     paths = executed(project / "results" / "notebooks", params)
     for path in paths:
@@ -121,7 +123,10 @@ def gather(source: Path) -> None:
         for figure in chapter(notebook, path.stem, project, described["figures"]):
             figures[figure.chapter, figure.name] = figure
         play(notebook, path.stem, moving)
-        notebook.cells.insert(1, summary(path.stem, described["chapters"], params, judged))
+        if path.stem == thumbnails.LEDGER:
+            thumbnails.illustrate(notebook, judged, figures)
+        verdicts = thumbnails.verdicts(path.stem, judged, figures)
+        notebook.cells.insert(1, summary(path.stem, described["chapters"], params, verdicts))
         notebook.cells.append(parameters(path.stem, params))
         nbformat.write(notebook, source / "chapters" / path.name)
     readme = (project / "README.md").read_text()
@@ -132,12 +137,13 @@ def gather(source: Path) -> None:
         "chapters": [path.stem for path in paths],
         "others": [path.stem for path in paths if parts(path.stem)[1] not in (None, shown_first)],
         "judged": judged,
-        "of_papers": sum(not claim.place.startswith("ours") for claim, _ in judged),
+        "of_papers": [each for each in judged if not each[0].place.startswith("ours")],
         "verdicts": VERDICTS,
         "fid": measured("13-fid-tables"),
         "likelihood": measured("14-likelihood"),
         "paper": paper_table(described["paper"], figures.values(), params),
         "figure": partial(placed, figures),
+        "picture": partial(thumbnails.picture, figures=figures, root=""),
         "readme": partial(section, readme),
         "citation": YAML(typ="safe", pure=True).load(project / "CITATION.cff"),
     }
