@@ -76,11 +76,12 @@ def test_results_carry_no_path_and_no_time_of_this_machine(finished):
 
 
 def test_a_second_run_of_a_stage_gives_the_same_bytes(finished):
-    # The figures of the notebooks are compared in test_lessons.
+    # The tables of all notebooks are compared in test_lessons.
     before = results_of(finished)
     for folder in (finished / "state").glob("mnist_blurring-*"):
         shutil.rmtree(folder)
     again = ["train@mnist_blurring", "samples@mnist_blurring", "fid-tables", "controls", "page"]
+    again += ["heat-equation", "psd-duality"]
     output = dvc("repro", "--force", "--single-item", *again)
     assert "training from the beginning" in output
     assert ran(output) == again
