@@ -4,8 +4,8 @@ A tensor "on" it is a wrapper of a tensor on the CPU, with `device` mps:0. Insid
 tensor of float64 cannot be made on this device, moved to it or be the result of an operation on it
 (Metal has no float64), and an operation cannot mix it with tensors on the CPU that have dimensions.
 
-What it cannot see: kernels that Metal lacks or computes otherwise, limits of memory, and code in
-C++ that asks for a tensor's device. It allows a move to the CPU that changes to float64 too.
+It cannot see kernels that Metal lacks or computes otherwise, limits of memory, and code in C++ that
+asks for a tensor's device. It allows a move to the CPU that changes to float64 too.
 """
 
 from contextlib import contextmanager

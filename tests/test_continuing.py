@@ -70,7 +70,7 @@ def test_a_state_that_cannot_be_continued_is_named(longer, smoke_settings, ready
     settings["experiments"]["mnist"]["train"]["learning_rate"] = 1e-3
     write_settings(ready, settings)
     with pytest.raises(
-        ProjectError, match=r"is of step 6.*mnist\.train\.steps has to be more than 6"
+        ProjectError, match=r"is of step 6.*mnist\.train\.steps has to be more than that; it is 6"
     ):
         training.run("mnist", before=last)
     settings["experiments"]["mnist"]["train"]["steps"] = 12

@@ -80,7 +80,6 @@ def test_a_lesson_by_hand_shows_what_the_pipeline_shows_and_its_solutions_run(pa
     expected = shown(read(default if default.exists() else made / path.name))
     found = shown(notebook)
     assert sum(map(len, found.values())) > 2
-    assert {name: found[name] for name in expected if name in found} == {
-        name: data for name, data in expected.items() if name in found
-    }
-    assert len(found.keys() & expected.keys()) > len(found) / 2
+    shared = found.keys() & expected.keys()
+    assert {name: found[name] for name in shared} == {name: expected[name] for name in shared}
+    assert len(shared) > len(found) / 2

@@ -1,4 +1,4 @@
-"""The small pictures of the claims, and the ways between a claim, its chapter and the ledger."""
+"""The small pictures of the claims, and the links between a claim, its chapter and the ledger."""
 
 import nbformat
 import pytest

@@ -64,7 +64,7 @@ def only_sharpens(m: Metrics, s: Notebooks) -> Judged:
     if m["contrast"]["0"] < s.claims.blank:
         return Judged(value, NOT_TESTED, "samples without noise are blank")
     verdict = above(fine[at] - fine["0"], half[at] + half["0"], 0)
-    return Judged(value, verdict, "one training; that samples keep to their start is no test of it")
+    return Judged(value, verdict, "one training")
 
 
 def power_law(m: Metrics, s: Notebooks) -> Judged:

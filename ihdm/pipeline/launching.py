@@ -153,8 +153,8 @@ def explained(name: str, images: int) -> Iterator[None]:
         if not isinstance(error, DistError) and "gloo/transport" not in str(error):
             raise
         raise ProjectError(
-            f"another process of {name} ended or does not answer, and its own message says why "
-            f"({error}); the same command goes on from where it was last saved"
+            f"another process of {name} ended or does not answer ({error}). Its own message says "
+            "why; the same command goes on from the last save"
         ) from None
 
 

@@ -171,7 +171,7 @@ def resume(
         if saved["step"] >= budget.steps:
             raise ProjectError(
                 f"{path} is of step {saved['step']}: to continue from it, "
-                f"experiments.{name}.train.steps has to be more than {budget.steps}"
+                f"experiments.{name}.train.steps has to be more than that; it is {budget.steps}"
             )
         origin = {"state": f"{path.parent.name}/{path.name}"}
         if (earlier := path.parent / CONTINUED).exists():
@@ -224,8 +224,8 @@ def train(
         for report in loop.steps(process, state, images.train, budget, accelerator, stop):
             if main and not math.isfinite(report.loss):
                 bar.write(
-                    f"{name}: the loss is {report.loss} at step {report.step}, which changes "
-                    f"nothing; {state.skipped_now} in a row, {len(state.skipped)} in all"
+                    f"{name}: the loss is {report.loss} at step {report.step}, so its update is "
+                    f"skipped; {state.skipped_now} in a row, {len(state.skipped)} in all"
                 )
             if state.skipped_now >= budget.skips_in_a_row:
                 good = next(checkpoints.states(folder), None)

@@ -48,7 +48,7 @@ def picture(claim: Claim, figures: Figures, root: str) -> str:
     Args:
         claim: with the figure to show.
         figures: (chapter, name) -> figure, of all chapters so far.
-        root: the way to the site's first page, as "../" from a chapter.
+        root: the path to the site's first page, as "../" from a chapter.
 
     Raises:
         ProjectError: no notebook made this figure.
