@@ -29,8 +29,17 @@ REFERENCE = Path(__file__).parent / "reference"
 
 
 def pytest_collection_modifyitems(items):
-    """The tests of the pipeline first, which take longest, so that all processes end together."""
-    items.sort(key=lambda item: item.path.stem != "test_notebooks")
+    """The tests of the pipeline first, which take longest, and the others that need its run last.
+
+    So one process runs the pipeline while the other has tests that do not wait for it.
+    """
+
+    def place(item):
+        if item.path.stem == "test_notebooks":
+            return 0
+        return 2 if "finished_source" in item.fixturenames else 1
+
+    items.sort(key=place)
 
 
 @pytest.fixture

@@ -79,7 +79,8 @@ def test_a_lesson_by_hand_shows_what_the_pipeline_shows_and_its_solutions_run(pa
     default = made / f"{path.stem}-mnist.ipynb"
     expected = shown(read(default if default.exists() else made / path.name))
     found = shown(notebook)
-    assert sum(map(len, found.values())) > 2
+    # At least a figure and the table of measurements.
+    assert sum(map(len, found.values())) >= 2
     shared = found.keys() & expected.keys()
     assert {name: found[name] for name in shared} == {name: expected[name] for name in shared}
     assert len(shared) > len(found) / 2

@@ -265,7 +265,7 @@ def interrupted_training(project, settings, number):
         start_new_session=True,
     )
     wait_for_checkpoint(project)
-    pid = int(next((project / "state").glob("*/pid")).read_text())
+    pid = int(next((project / "state").glob("*/pid")).read_text().split()[0])
     os.killpg(process.pid, number)
     assert process.wait(60) != 0
     return pid
