@@ -14,6 +14,7 @@ that is run by hand shows its figures and writes nothing.
 
 import csv
 import json
+import math
 import os
 import re
 import shutil
@@ -146,13 +147,19 @@ def measurements(rows: Iterable[tuple[str, str, float, float | None]]) -> Markdo
 
     Args:
         rows: the words for a value, its unit or "", the value, and half of its 95 % interval or
-            None. Integers are shown whole, other values with three digits.
+            None. Integers are shown whole, other values with three digits or with the decimals
+            of their interval, six at most: what is smaller is rounding.
     """
     lines = ["| measured | value | unit |", "|---|---|---|"]
     for words, unit, value, half in rows:
-        interval = "" if half is None else f" ± {half:.2g}"
-        shown = f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
-        lines.append(f"| {words} | {shown}{interval} | {unit} |")
+        if half is not None and 0 < round(half, 6) < math.inf:
+            decimals = min(max(1 - math.floor(math.log10(half)), 0), 6)
+            shown = f"{value:.{decimals}f} ± {half:.{decimals}f}"
+        elif half is not None:
+            shown = f"{round(value, 6):.3g} ± {round(half, 6):g}"
+        else:
+            shown = f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+        lines.append(f"| {words} | {shown} | {unit} |")
     return Markdown("\n".join(lines))
 
 

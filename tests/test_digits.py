@@ -7,6 +7,7 @@ from hypothesis.strategies import floats
 
 from ihdm import weights
 from ihdm.measures import classifier, digits
+from ihdm.measures.features import features
 
 SHARES = arrays(np.float64, 10, elements=floats(0.01, 1)).map(lambda x: x / x.sum())
 
@@ -30,3 +31,6 @@ def test_digits_are_counted_as_the_classifier_names_them(ready):
     assert found.confidence == pytest.approx(scores.softmax(1).amax(1).mean().item(), rel=1e-5)
     as_floats = digits.drawn(torch.from_numpy(images) / 255)
     assert as_floats.shares.tolist() == found.shares.tolist()
+    of_features = digits.of_features(features(images, "digits"))
+    assert of_features.shares.tolist() == found.shares.tolist()
+    assert of_features.confidence == pytest.approx(found.confidence, rel=1e-5)

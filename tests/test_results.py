@@ -48,12 +48,18 @@ def test_numbers_and_tables_come_back(project, record):
 
 def test_a_table_of_measurements_shows_whole_numbers_three_digits_and_intervals():
     rows = [("images", "", 5000, None), ("error", "nats", 0.0123456, 0.00123)]
+    rows += [("kept", "", 0.9999457, 6.4e-6), ("of rounding", "%", 3e-11, 2e-12)]
     lines = [
         [cell.strip() for cell in line.split("|")[1:-1]]
         for line in measurements(rows).data.splitlines()
     ]
     assert lines[0] == ["measured", "value", "unit"]
-    assert lines[2:] == [["images", "5,000", ""], ["error", "0.0123 ± 0.0012", "nats"]]
+    assert lines[2:] == [
+        ["images", "5,000", ""],
+        ["error", "0.0123 ± 0.0012", "nats"],
+        ["kept", "0.999946 ± 0.000006", ""],
+        ["of rounding", "0 ± 0", "%"],
+    ]
 
 
 def test_by_hand_nothing_is_written(project):

@@ -96,7 +96,7 @@ CLAIMS = (
         "The ten digits are drawn as often as they occur",
         "total variation distance of the classes of samples from those of test digits: below "
         "{s.claims.classes:g}",
-        "13-fid-tables/kid",
+        "13-fid-tables/ten-digits",
         comparisons.digits_equally_often,
     ),
     Claim(

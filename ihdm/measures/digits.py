@@ -4,13 +4,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ihdm.measures import classifier
 from ihdm.pixels import UInt8, to_bytes, to_unit
 
-__all__ = ["Drawn", "distance", "drawn"]
+__all__ = ["Drawn", "distance", "drawn", "of_features"]
 
 
 class Drawn(NamedTuple):
@@ -36,10 +37,26 @@ def drawn(images: Tensor | UInt8) -> Drawn:
         ProjectError: the classifier is missing.
     """
     pixels = to_bytes(images).numpy() if isinstance(images, Tensor) else images
-    probabilities = classifier.load()(to_unit(pixels)).softmax(1)
-    most, named = probabilities.max(1)
+    return counted(classifier.load()(to_unit(pixels)))
+
+
+@torch.no_grad()
+def of_features(features: NDArray[np.float64]) -> Drawn:
+    """As `drawn`, from the features `digits` of the images.
+
+    Args:
+        features: (N, 64), as `measures.features.features` gives them.
+
+    Raises:
+        ProjectError: the classifier is missing.
+    """
+    return counted(classifier.load().scores(F.relu(torch.from_numpy(features).float())))
+
+
+def counted(scores: Tensor) -> Drawn:
+    most, named = scores.softmax(1).max(1)
     counts = np.bincount(named.numpy(), minlength=10)
-    return Drawn(counts / len(pixels), most.mean().item())
+    return Drawn(counts / len(scores), most.mean().item())
 
 
 def distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

@@ -5,8 +5,15 @@ document.querySelectorAll(".caption[role=heading]").forEach(function (caption) {
   caption.setAttribute("aria-level", "2");
 });
 
-// Formulas that are a little too wide are set smaller, and what scrolls can be reached by keyboard in
-// every browser.
+// Boxes that scroll can be reached by keyboard in every browser.
+function reachable() {
+  document.querySelectorAll("pre, mjx-container, .math-wrapper, .cell_output, .table-wrapper").forEach(function (box) {
+    const down = getComputedStyle(box).overflowY === "auto" && box.scrollHeight > box.clientHeight;
+    if (down || box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+  });
+}
+
+// Formulas that are a little too wide are set smaller.
 window.addEventListener("load", function () {
   // Pages without formulas have no MathJax.
   const drawn = window.MathJax ? MathJax.startup.promise : Promise.resolve();
@@ -15,9 +22,7 @@ window.addEventListener("load", function () {
       const size = Math.max(0.7, (0.95 * box.clientWidth) / box.scrollWidth);
       if (size < 0.95) box.style.fontSize = 90 * size + "%";
     });
-    document.querySelectorAll("pre, mjx-container, .math-wrapper, .cell_output, .table-wrapper").forEach(function (box) {
-      const down = getComputedStyle(box).overflowY === "auto" && box.scrollHeight > box.clientHeight;
-      if (down || box.scrollWidth > box.clientWidth) box.tabIndex = 0;
-    });
+    reachable();
+    window.addEventListener("resize", reachable);
   });
 });
