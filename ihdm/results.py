@@ -148,7 +148,7 @@ def measurements(rows: Iterable[tuple[str, str, float, float | None]]) -> Markdo
     Args:
         rows: the words for a value, its unit or "", the value, and half of its 95 % interval or
             None. Integers are shown whole, other values with three digits or with the decimals
-            of their interval, six at most: what is smaller is rounding.
+            of their interval, six at most: smaller differences are rounding.
     """
     lines = ["| measured | value | unit |", "|---|---|---|"]
     for words, unit, value, half in rows:

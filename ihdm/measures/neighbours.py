@@ -109,7 +109,7 @@ def typical(samples: Tensor, new: Tensor) -> bool:
 
 
 def normalised_shape(images: Tensor) -> Tensor:
-    """What is left of images where colour, brightness and contrast do not count.
+    """Images without their colour, brightness and contrast, to compare shapes alone.
 
     Args:
         images: (..., C, H, W).

@@ -52,7 +52,7 @@ def rings(height: int, width: int) -> Tensor:
 def radial_psd(images: Tensor) -> tuple[Tensor, Tensor]:
     """The one-dimensional PSD, averaged over equal-frequency contours (App. B.6).
 
-    What lies in the corners of the plane is left out; see `rings`.
+    Coefficients in the corners of the plane are left out; see `rings`.
 
     Args:
         images: (B, C, H, W), in any unit.
