@@ -25,6 +25,7 @@ def few(ready, smoke_settings):
         "linear": {"of": "mnist", "untrained": True},
         "ihdm": {"of": "mnist"},
         "noisier": {"of": "mnist", "changes": {"process.sigma": 0.02}},
+        "shorter": {"of": "mnist", "changes": {"train.steps": 2, "train.cooldown": 1}},
     }
     settings["repeated"] |= {"seeds": [0, 1], "samples": 8, "trainings": trainings}
     write_settings(ready, settings)
@@ -82,6 +83,11 @@ def test_lines_of_other_settings_data_or_classifiers_do_not_count(few):
     ]
     found = record.trainings(params, images, [*others, line, other_seed])
     assert found["ihdm"] == [{"kid": 1.0}, {"kid": 2.0}]
+    # Another budget may have another classifier: it is compared with none of these.
+    steps = {"train": line["train"] | {"steps": 2, "cooldown": 1}, "features": "b"}
+    shorter = line | steps | {"statistics": {"kid": 5.0}}
+    found = record.trainings(params, images, [*others, line, other_seed, shorter])
+    assert (found["ihdm"], found["shorter"]) == ([{"kid": 1.0}, {"kid": 2.0}], [{"kid": 5.0}])
     # The last line of a training counts.
     again = record.trainings(params, images, [line, line | {"statistics": {"kid": 9.0}}])
     assert again["ihdm"] == [{"kid": 9.0}]

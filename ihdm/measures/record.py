@@ -4,7 +4,7 @@
 """
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,17 @@ from ihdm.measures import trials
 from ihdm.project import root
 from ihdm.settings import Experiment, Params
 
-__all__ = ["Line", "append", "by_sigma", "described", "file", "lines", "matches", "trainings"]
+__all__ = [
+    "Line",
+    "append",
+    "by_sigma",
+    "chosen",
+    "described",
+    "file",
+    "lines",
+    "matches",
+    "trainings",
+]
 
 Line = dict[str, Any]
 
@@ -78,13 +88,12 @@ def matches(line: Line, params: Params, name: str, images: Images) -> bool:
     ) and not trials.differences(line, experiment)
 
 
-def trainings(
-    params: Params, images: Images, recorded: Iterable[Line]
-) -> dict[str, list[dict[str, float]]]:
-    """The statistics of every repeated training that the record holds.
+def chosen(params: Params, images: Images, recorded: Iterable[Line]) -> dict[str, list[Line]]:
+    """The lines of the record that count.
 
-    KID by two classifiers cannot be compared; if lines are of several, those of the one with the
-    most lines count.
+    KID by two classifiers cannot be compared. Trainings of one budget are compared with each other:
+    those with the budget of their experiment, and those that change `train.steps` to the same
+    number. Of each budget, lines of the classifier with the most lines count.
 
     Args:
         params: the settings; lines of other settings are left out.
@@ -92,21 +101,31 @@ def trainings(
         recorded: lines of the record.
 
     Returns:
-        Name under `repeated.trainings` -> the statistics of each of its trainings, by seed; a
-        training that was recorded twice counts once, as it was recorded last.
+        Name under `repeated.trainings` -> a line for each of its trainings, by seed; of a training
+        that was recorded twice, the last one.
     """
-    found: list[tuple[str, Line]] = []
+    every = params.repeated.trainings
     recorded = list(recorded)
-    for name in params.repeated.trainings:
-        found += [(name, line) for line in recorded if matches(line, params, name, images)]
-    [(most, _), *_] = Counter(line["features"] for _, line in found).most_common(1) or [("", 0)]
-    by_seed: dict[str, dict[int, dict[str, float]]] = {
-        name: {} for name in params.repeated.trainings
-    }
+    found = [
+        (name, line) for name in every for line in recorded if matches(line, params, name, images)
+    ]
+    classifiers: dict[Any, Counter[str]] = defaultdict(Counter)
     for name, line in found:
+        classifiers[every[name].changes.get("train.steps")][line["features"]] += 1
+    by_seed: dict[str, dict[int, Line]] = {name: {} for name in every}
+    for name, line in found:
+        [(most, _)] = classifiers[every[name].changes.get("train.steps")].most_common(1)
         if line["features"] == most:
-            by_seed[name][line["train"]["seed"]] = line["statistics"]
+            by_seed[name][line["train"]["seed"]] = line
     return {name: [own[seed] for seed in sorted(own)] for name, own in by_seed.items()}
+
+
+def trainings(
+    params: Params, images: Images, recorded: Iterable[Line]
+) -> dict[str, list[dict[str, float]]]:
+    """The statistics of every repeated training that the record holds, by name as in `chosen`."""
+    found = chosen(params, images, recorded)
+    return {name: [line["statistics"] for line in own] for name, own in found.items()}
 
 
 def by_sigma(params: Params, images: Images) -> dict[float, list[dict[str, float]]]:
