@@ -25,7 +25,7 @@ def few(ready, smoke_settings):
         "linear": {"of": "mnist", "untrained": True},
         "ihdm": {"of": "mnist"},
         "noisier": {"of": "mnist", "changes": {"process.sigma": 0.02}},
-        "shorter": {"of": "mnist", "changes": {"train.steps": 2, "train.cooldown": 1}},
+        "shorter": {"of": "mnist", "changes": {"train.steps": 5}},
     }
     settings["repeated"] |= {"seeds": [0, 1], "samples": 8, "trainings": trainings}
     write_settings(ready, settings)
@@ -58,6 +58,15 @@ def test_every_training_is_recorded_once_for_each_seed(few, monkeypatch, capsys)
     assert "ihdm, seed 1: in the record" in capsys.readouterr().out
 
 
+def test_lines_by_the_classifier_of_another_machine_are_told(few, monkeypatch, capsys):
+    record.append({"name": "a", "features": "of another", "data": "", "untrained": False})
+    repeat(monkeypatch, "linear")
+    told = capsys.readouterr().out
+    assert f"other classifiers (of another); that of this machine is {classifier.digest()}" in told
+    repeat(monkeypatch, "linear")
+    assert "in the record" in capsys.readouterr().out
+
+
 def test_finished_weights_of_the_same_training_are_used_again(few, monkeypatch):
     path = training.run("mnist").weights
     repeat(monkeypatch, "ihdm", "--seeds", "0")
@@ -84,7 +93,7 @@ def test_lines_of_other_settings_data_or_classifiers_do_not_count(few):
     found = record.trainings(params, images, [*others, line, other_seed])
     assert found["ihdm"] == [{"kid": 1.0}, {"kid": 2.0}]
     # Another budget may have another classifier: it is compared with none of these.
-    steps = {"train": line["train"] | {"steps": 2, "cooldown": 1}, "features": "b"}
+    steps = {"train": line["train"] | {"steps": 5}, "features": "b"}
     shorter = line | steps | {"statistics": {"kid": 5.0}}
     found = record.trainings(params, images, [*others, line, other_seed, shorter])
     assert (found["ihdm"], found["shorter"]) == ([{"kid": 1.0}, {"kid": 2.0}], [{"kid": 5.0}])

@@ -118,6 +118,14 @@ def main() -> None:
                 f"params.yaml has no repeated.trainings.{min(unknown)}: there are "
                 f"{', '.join(repeated.trainings)}"
             )
+        own = classifier.digest()
+        if others := sorted({line["features"] for line in record.lines()} - {own}):
+            print(
+                f"data/seeds.jsonl has lines by other classifiers ({', '.join(others)}); that of "
+                f"this machine is {own}. KIDs by two classifiers cannot be compared: of each "
+                "budget, the lines of the classifier with the most lines count.",
+                flush=True,
+            )
         # All models once before any a second time.
         for seed in arguments.seeds or repeated.seeds:
             for name in arguments.names or repeated.trainings:
