@@ -57,7 +57,8 @@ CLAIMS = (
         "App. C.3, Fig. 13b",
         "Its input gradients have the opposite sign",
         "images whose gradient is negative next to the pixel: above "
-        "{s.sigma_zero.opposite:.0%} without training noise, and as few with it",
+        "{s.sigma_zero.opposite:.0%} without training noise; with it, "
+        "positive in more than {s.sigma_zero.opposite:.0%}",
         "08-sigma-zero/signs",
         comparisons.signs_flip,
     ),

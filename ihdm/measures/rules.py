@@ -85,7 +85,7 @@ def spectra_add(m: Metrics, s: Notebooks) -> Judged:
 def identity(holds: bool) -> tuple[str, str]:
     """The verdict on an identity, which tests our code alone, and its remark."""
     if holds:
-        return BY_CONSTRUCTION, "an identity, calculated as a test of our code"
+        return BY_CONSTRUCTION, "calculated without a network, as a test of our code"
     return NOT_TESTED, "an identity, and our code fails the test of it"
 
 
